@@ -53,7 +53,8 @@
 extern "C" {
 #endif
 
-/* Version of this header. The major is part of the entry symbol's name; the minor counts appends. */
+/* Version of this header. The major is part of the entry symbol's name; the minor counts appends.
+ */
 #define VMM_PLUGIN_ABI_MAJOR ((uint32_t)1)
 #define VMM_PLUGIN_ABI_MINOR ((uint32_t)0)
 
@@ -73,7 +74,8 @@ extern "C" {
 /* ---- handles ------------------------------------------------------------------------------- */
 
 /* The host's names for one VM and one vCPU. Opaque to the plugin, never NULL where passed. Valid
- * from the hook that brings them until vm_destroyed returns (vCPU handles: until the hook returns). */
+ * from the hook that brings them until vm_destroyed returns (vCPU handles: until the hook returns).
+ */
 typedef struct vmm_vm_opaque* vmm_vm_handle;
 typedef struct vmm_vcpu_opaque* vmm_vcpu_handle;
 
@@ -107,16 +109,19 @@ struct vmm_msr {
 
 /* Flags of an entry of msr_list_build.
  * SAVED: save = read this MSR; restore = write (saved value & `value`) at this place of the list:
- * `value` is the mask of the bits that exist. Without SAVED: save = nothing; restore = write `value`
- * itself at this place. An MSR index appears with SAVED at most once, without it any number of times.
- * REQUIRED: what cannot be read, written or kept whole fails the save or restore. Without REQUIRED
- * the host skips the entry, goes on behind it and says so once. */
+ * `value` is the mask of the bits that exist. An MSR has at most one such entry.
+ * Without SAVED: save = nothing; restore = write `value` itself at this place, any number of times:
+ * what must be stopped or cleared first, and what a register gets if the saved state lacks it.
+ * REQUIRED (with SAVED): a restore that cannot write the saved value whole fails.
+ * An MSR that KVM refuses to read at a save has no state and is skipped. What KVM refuses to write
+ * at a restore, or has no entry, is skipped, and said once if its value was not 0. */
 #define VMM_MSR_SAVED ((uint32_t)1u << 0)
 #define VMM_MSR_REQUIRED ((uint32_t)1u << 1)
 
 /* Where a hook puts MSR entries. Lives for the call that brings it.
  * add: appends `count` entries in the order given, all or none; copies them.
- *   Returns 0; -ENOSPC (no room for all, none taken); -EINVAL (unknown flag, count 0 or NULL). */
+ * Returns 0; -ENOSPC (no room for all); -EEXIST (a second SAVED entry of one MSR); -EINVAL (an
+ * unknown flag, REQUIRED without SAVED, count 0 or NULL). */
 struct vmm_msr_sink {
   uint32_t struct_size;
   uint32_t reserved;

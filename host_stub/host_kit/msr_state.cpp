@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: MIT
+#include "host_kit/msr_state.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstdio>
+#include <optional>
+
+namespace host_kit {
+namespace {
+
+std::optional<uint64_t> value_of(std::span<const SavedMsr> state, uint32_t index) {
+  const auto found = std::find_if(state.begin(), state.end(),
+                                  [&](const SavedMsr& saved) { return saved.index == index; });
+  if (found == state.end()) return std::nullopt;
+  return found->value;
+}
+
+const vmm_msr* saved_entry(std::span<const vmm_msr> list, uint32_t index) {
+  const auto found = std::find_if(list.begin(), list.end(), [&](const vmm_msr& entry) {
+    return entry.index == index && (entry.flags & VMM_MSR_SAVED) != 0;
+  });
+  return found == list.end() ? nullptr : &*found;
+}
+
+std::string cannot_restore(uint32_t index, uint64_t value, const char* why) {
+  std::array<char, 160> text{};
+  std::snprintf(text.data(), text.size(), "MSR %08x cannot be restored to %llx: %s", index,
+                static_cast<unsigned long long>(value), why);
+  return text.data();
+}
+
+}  // namespace
+
+tl::expected<std::vector<SavedMsr>, MsrIoError> save_msrs(Host& host, vmm_vcpu_handle vcpu,
+                                                          std::span<const vmm_msr> list) {
+  std::vector<uint32_t> indexes;
+  for (const vmm_msr& entry : list)
+    if ((entry.flags & VMM_MSR_SAVED) != 0) indexes.push_back(entry.index);
+  const auto read = read_msrs(host, vcpu, indexes);
+  if (!read) return tl::unexpected(read.error());
+  std::vector<SavedMsr> state;
+  for (const vmm_msr& entry : *read) state.push_back({entry.index, entry.value});
+  return state;
+}
+
+tl::expected<RestoreReport, MsrIoError> restore_msrs(Host& host, vmm_vcpu_handle vcpu,
+                                                     std::span<const vmm_msr> list,
+                                                     std::span<const SavedMsr> state) {
+  RestoreReport report;
+  std::vector<vmm_msr> writes;
+  for (const vmm_msr& entry : list) {
+    if ((entry.flags & VMM_MSR_SAVED) == 0) {
+      writes.push_back({entry.index, 0, entry.value});
+      continue;
+    }
+    const std::optional<uint64_t> saved = value_of(state, entry.index);
+    if (!saved) continue;
+    if (const uint64_t lost = *saved & ~entry.value; lost != 0) {
+      if ((entry.flags & VMM_MSR_REQUIRED) != 0)
+        return tl::unexpected(MsrIoError{
+            -EINVAL, cannot_restore(entry.index, *saved, "it has bits that do not exist here")});
+      report.dropped.push_back({entry.index, lost});
+    }
+    writes.push_back({entry.index, VMM_MSR_SAVED, *saved & entry.value});
+  }
+  for (const SavedMsr& saved : state)
+    if (saved.value != 0 && saved_entry(list, saved.index) == nullptr)
+      report.dropped.push_back(saved);
+
+  const auto refused = write_msrs(host, vcpu, writes);
+  if (!refused) return tl::unexpected(refused.error());
+  for (const vmm_msr& entry : *refused) {
+    if ((entry.flags & VMM_MSR_SAVED) == 0 || entry.value == 0) continue;
+    if ((saved_entry(list, entry.index)->flags & VMM_MSR_REQUIRED) != 0)
+      return tl::unexpected(
+          MsrIoError{-EIO, cannot_restore(entry.index, entry.value, "KVM refuses it")});
+    report.dropped.push_back({entry.index, entry.value});
+  }
+  return report;
+}
+
+}  // namespace host_kit
