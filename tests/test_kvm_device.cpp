@@ -2,11 +2,13 @@
 //
 // The real device behind kvm.hpp: what must hold on any host with KVM, and a little that holds only
 // where kvm.enable_pmu is N. Without KVM the cases say so and are skipped.
+#include <sys/time.h>
 #include <unistd.h>
 
 #include <array>
 #include <boost/test/unit_test.hpp>
 #include <cerrno>
+#include <csignal>
 #include <cstring>
 #include <optional>
 #include <string>
@@ -251,6 +253,45 @@ BOOST_AUTO_TEST_CASE(a_guest_access_leaves_other_registers_as_they_were) {
   const Registers before(*m->vcpus[0]);
   BOOST_TEST(m->vcpus[0]->guest_wrmsr(kMsrPat, kPatLinux).has_value());
   BOOST_TEST((before == Registers(*m->vcpus[0])));
+}
+
+BOOST_AUTO_TEST_CASE(a_vcpu_in_protected_mode_is_asked_and_stays_in_it) {
+  const auto m = machine();
+  if (!m) return;
+  auto sregs = get<kvm_sregs>(*m->vcpus[0], KVM_GET_SREGS);
+  sregs.cr0 |= 1;        // PE
+  sregs.cr4 |= 1 << 5;   // PAE
+  sregs.efer |= 1 << 8;  // LME
+  sregs.cs.base = 0;
+  sregs.cs.limit = 0xffffffff;
+  sregs.cs.db = 1;
+  sregs.cs.g = 1;
+  BOOST_REQUIRE_EQUAL(m->vcpus[0]->ioctl(KVM_SET_SREGS, &sregs), 0);
+  const Registers before(*m->vcpus[0]);
+  BOOST_TEST(m->vcpus[0]->guest_rdmsr(kMsrPat).value() == kPatReset);
+  BOOST_TEST((before == Registers(*m->vcpus[0])));
+}
+
+BOOST_AUTO_TEST_CASE(signals_do_not_end_an_access) {
+  const auto m = machine();
+  if (!m) return;
+  struct sigaction ours {};
+  struct sigaction theirs {};
+  ours.sa_handler = [](int) {};  // no SA_RESTART: KVM_RUN gives EINTR
+  BOOST_REQUIRE_EQUAL(sigaction(SIGALRM, &ours, &theirs), 0);
+  const itimerval often{.it_interval = {.tv_sec = 0, .tv_usec = 300},
+                        .it_value = {.tv_sec = 0, .tv_usec = 300}};
+  const itimerval never{};
+  setitimer(ITIMER_REAL, &often, nullptr);
+  uint32_t wrong = 0;
+  for (uint64_t round = 0; round < 500; ++round) {
+    const uint64_t value = round % 2 == 0 ? kPatLinux : kPatReset;
+    if (!m->vcpus[0]->guest_wrmsr(kMsrPat, value)) ++wrong;
+    if (m->vcpus[0]->guest_rdmsr(kMsrPat) != value) ++wrong;
+  }
+  setitimer(ITIMER_REAL, &never, nullptr);
+  sigaction(SIGALRM, &theirs, nullptr);
+  BOOST_TEST(wrong == 0U);
 }
 
 BOOST_AUTO_TEST_CASE(a_pending_nmi_waits_until_the_access_is_over) {

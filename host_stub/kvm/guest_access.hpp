@@ -3,9 +3,10 @@
 // One RDMSR or WRMSR executed by real guest code on a vCPU of /dev/kvm. Answers: what did the guest
 // get, and leaves the vCPU's registers as they were.
 //
-// What a guest access changes beside the MSR: KVM_RUN was called, after which KVM refuses another
-// guest CPUID (KVM_SET_CPUID2 gives EINVAL). MSRs that are part of KVM_GET_SREGS (EFER, FS and GS
-// base, APIC base) are put back with it, so a guest write to them does not last.
+// What a guest access changes beside the MSR: KVM_RUN was called, after which KVM_SET_CPUID2 gives
+// EINVAL (on some kernels for the same CPUID too): set the guest CPUID before. MSRs that are part
+// of KVM_GET_SREGS (EFER, FS and GS base, APIC base) are put back with it, so a guest write to them
+// does not last.
 #pragma once
 
 #include <linux/kvm.h>
