@@ -5,21 +5,20 @@
 //
 // A script is rules joined by ';'. A rule is  [IOCTL:]EFFECT[#N]
 //
-//   effect               with IOCTL    #N   what happens
-//   -------------------  ------------  ---
-//   --------------------------------------------------------- EINVAL, EIO, ...     any yes  the
-//   ioctl fails with it, nothing is done short@K              get/set_msrs  yes  stops at entry K
-//   (from 0): returns K, entries before K
-//                                           are really read or written; calls of <= K entries pass
-//   refuse=MSR           get/set_msrs  yes  stops at that MSR in the same way
-//   value=MSR:VALUE      get_msrs      yes  that MSR reads as VALUE
-//   swallow=MSR          set_msrs      yes  a write of that MSR is reported done, and dropped
-//   eintr:every=N        any or none   no   each Nth call (N >= 2) fails with EINTR, nothing is
-//   done random:seed=S,rate=R any or none   no   R percent of the calls get one of EINTR, EINVAL,
-//   EIO and,
-//                                           with MSRs, a short count; the same S, the same faults
-//   ebadf                none          yes  all VM and vCPU ioctls fail with EBADF
-//   e2big                none          yes  get_msrs and set_msrs fail with E2BIG
+//   effect                with IOCTL    #N   what happens
+//   --------------------  ------------  ---  --------------------------------------------------
+//   EINVAL, EIO, ...      any           yes  the ioctl fails with it, nothing is done
+//   short@K               get/set_msrs  yes  stops at entry K (from 0): returns K; entries before
+//                                            K are really done; calls of <= K entries pass
+//   refuse=MSR            get/set_msrs  yes  stops at that MSR in the same way
+//   value=MSR:VALUE       get_msrs      yes  that MSR reads as VALUE
+//   swallow=MSR           set_msrs      yes  a write of that MSR is reported done, and dropped
+//   eintr:every=N         any or none   no   each Nth call (N >= 2) fails with EINTR
+//   random:seed=S,rate=R  any or none   no   R percent of the calls get one of EINTR, EINVAL,
+//                                            EIO and, with MSRs, a short count; the same S gives
+//                                            the same faults
+//   ebadf                 none          yes  all VM and vCPU ioctls fail with EBADF
+//   e2big                 none          yes  get_msrs and set_msrs fail with E2BIG
 //
 //   IOCTL  as in ioctl_names.hpp: set_msrs, get_msrs, enable_cap, set_msr_filter, check_extension,
 //          create_vm, create_vcpu, set_cpuid2, ... ; "none" above: every ioctl there is
