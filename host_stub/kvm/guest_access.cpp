@@ -3,7 +3,8 @@
 
 #include <fmt/format.h>
 
-#include <optional>
+#include <initializer_list>
+#include <utility>
 
 #include "kvm/errno_names.hpp"
 #include "kvm/guest_program.hpp"
@@ -124,9 +125,11 @@ tl::expected<uint16_t, std::string> run_to_port(int fd, kvm_run& run) {
       run.msr.error = 1;  // KVM_CAP_X86_USER_SPACE_MSR is on: deny, that is #GP
       continue;
     }
+    const uint32_t reason = run.exit_reason;  // KVM_RUN writes the page anew
+    const uint16_t port = run.io.port;
     complete_exit(fd, run);
-    if (run.exit_reason == KVM_EXIT_IO) return run.io.port;
-    return Reason(exit_name(run.exit_reason));
+    if (reason == KVM_EXIT_IO) return port;
+    return Reason(exit_name(reason));
   }
   return Reason("KVM_RUN: no end of the guest program");
 }
