@@ -47,6 +47,7 @@ class InterceptedVcpu final : public Vcpu {
     return inner_->guest_wrmsr(msr, value);
   }
   GuestRun guest_run(uint64_t cycles) override { return inner_->guest_run(cycles); }
+  bool has_guest_time() const override { return inner_->has_guest_time(); }
   void guest_write_lvtpc(uint32_t value) override { inner_->guest_write_lvtpc(value); }
 
  private:

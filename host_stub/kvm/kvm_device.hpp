@@ -36,6 +36,7 @@ class KvmDeviceVcpu final : public Vcpu {
   tl::expected<uint64_t, GuestFault> guest_rdmsr(uint32_t msr) override;
   tl::expected<void, GuestFault> guest_wrmsr(uint32_t msr, uint64_t value) override;
   GuestRun guest_run(uint64_t cycles) override;
+  bool has_guest_time() const override { return false; }
   void guest_write_lvtpc(uint32_t value) override;
 
   /// Owned here. A test may close it to see what EBADF does; it must not open another file before
