@@ -42,6 +42,7 @@
  *   the smaller of that and its own sizeof into a zeroed struct, so a newer side meets an older one
  *   in both directions. Fields are only ever appended; 0 or NULL in a new field means the old
  *   behaviour. Reserved fields are written 0. What cannot grow this way gets a new entry symbol.
+ *   vmm_msr and vmm_msr_range have no struct_size: they come in arrays and never change.
  *   The numbered rules are in ABI.md.
  */
 #ifndef VMM_PLUGIN_H
@@ -53,9 +54,10 @@
 extern "C" {
 #endif
 
-/* Version of this header. The major is part of the entry symbol's name; the minor counts appends. */
-#define VMM_PLUGIN_ABI_MAJOR ((uint32_t)1)
-#define VMM_PLUGIN_ABI_MINOR ((uint32_t)0)
+/* Version of this header, also for #if. The major is part of the entry symbol's name; the minor
+ * counts appends. */
+#define VMM_PLUGIN_ABI_MAJOR 1u
+#define VMM_PLUGIN_ABI_MINOR 0u
 
 /* Name of the entry symbol, for dlsym. */
 #define VMM_PLUGIN_ENTRY_NAME "vmm_plugin_v1"
@@ -73,7 +75,8 @@ extern "C" {
 /* ---- handles ------------------------------------------------------------------------------- */
 
 /* The host's names for one VM and one vCPU. Opaque to the plugin, never NULL where passed. Valid
- * from the hook that brings them until vm_destroyed returns (vCPU handles: until the hook returns). */
+ * from the hook that brings them until vm_destroyed returns (vCPU handles: until the hook returns).
+ */
 typedef struct vmm_vm_opaque* vmm_vm_handle;
 typedef struct vmm_vcpu_opaque* vmm_vcpu_handle;
 
@@ -107,10 +110,10 @@ struct vmm_msr {
 
 /* Flags of an entry of msr_list_build.
  * SAVED: save = read this MSR; restore = write (saved value & `value`) at this place of the list:
- * `value` is the mask of the bits that exist. Without SAVED: save = nothing; restore = write `value`
- * itself at this place. An MSR index appears with SAVED at most once, without it any number of times.
- * REQUIRED: what cannot be read, written or kept whole fails the save or restore. Without REQUIRED
- * the host skips the entry, goes on behind it and says so once. */
+ * `value` is the mask of the bits that exist. Without SAVED: save = nothing; restore = write
+ * `value` itself at this place. An MSR index appears with SAVED at most once, without it any number
+ * of times. REQUIRED: what cannot be read, written or kept whole fails the save or restore. Without
+ * REQUIRED the host skips the entry, goes on behind it and says so once. */
 #define VMM_MSR_SAVED ((uint32_t)1u << 0)
 #define VMM_MSR_REQUIRED ((uint32_t)1u << 1)
 
@@ -124,7 +127,7 @@ struct vmm_msr_sink {
   int32_t (*add)(void* sink_ctx, const struct vmm_msr* msrs, uint32_t count);
 };
 
-/* An inclusive-exclusive range of MSR addresses: base .. base + count - 1. */
+/* A range of MSR addresses: base .. base + count - 1, both included. */
 struct vmm_msr_range {
   uint32_t base;
   uint32_t count; /* 1 or more */
