@@ -75,8 +75,7 @@ extern "C" {
 /* ---- handles ------------------------------------------------------------------------------- */
 
 /* The host's names for one VM and one vCPU. Opaque to the plugin, never NULL where passed. Valid
- * from the hook that brings them until vm_destroyed returns (vCPU handles: until the hook returns).
- */
+ * from the hook that brings them until vm_destroyed returns; vCPU handles until their hook does. */
 typedef struct vmm_vm_opaque* vmm_vm_handle;
 typedef struct vmm_vcpu_opaque* vmm_vcpu_handle;
 
@@ -109,11 +108,14 @@ struct vmm_msr {
 };
 
 /* Flags of an entry of msr_list_build.
+ *
  * SAVED: save = read this MSR; restore = write (saved value & `value`) at this place of the list:
  * `value` is the mask of the bits that exist. Without SAVED: save = nothing; restore = write
  * `value` itself at this place. An MSR index appears with SAVED at most once, without it any number
- * of times. REQUIRED: what cannot be read, written or kept whole fails the save or restore. Without
- * REQUIRED the host skips the entry, goes on behind it and says so once. */
+ * of times.
+ *
+ * REQUIRED: what cannot be read, written or kept whole fails the save or restore. Without REQUIRED
+ * the host skips the entry, goes on behind it and says so once. */
 #define VMM_MSR_SAVED ((uint32_t)1u << 0)
 #define VMM_MSR_REQUIRED ((uint32_t)1u << 1)
 
