@@ -67,10 +67,12 @@ static int32_t drive(const struct device* kvm) {
   /* Each vCPU twice: the plugin writes by ioctl, then the host writes a batch behind the hook. */
   for (uint32_t i = 0; i < 4 && result == 0 && hooks.vcpu_reset; i++) {
     struct device* device = &vcpus[i % 2];
-    const struct vmm_msr_sink* sink = i < 2 ? NULL : &batch_sink;
-    struct vmm_vcpu vcpu = {sizeof vcpu, i % 2, 0, 0, (vmm_vcpu_handle)(void*)device, sink};
+    struct vmm_vcpu vcpu = {.struct_size = sizeof vcpu,
+                            .index = i % 2,
+                            .handle = (vmm_vcpu_handle)(void*)device,
+                            .batch = i < 2 ? NULL : &batch_sink};
     batch.header.nmsrs = 0;
-    result = report(sink ? "vcpu_reset with a batch" : "vcpu_reset",
+    result = report(vcpu.batch ? "vcpu_reset with a batch" : "vcpu_reset",
                     hooks.vcpu_reset(hooks_ctx, vm_ctx, &vcpu), "");
     if (result == 0) result = write_msrs(device, &batch);
   }
@@ -82,19 +84,14 @@ static int32_t drive(const struct device* kvm) {
 
 int main(int argc, char** argv) {
   const size_t least = offsetof(struct vmm_plugin, destroy) + sizeof(void (*)(void*));
-  const struct vmm_host host = {sizeof host,
-                                VMM_PLUGIN_ABI_MAJOR,
-                                VMM_PLUGIN_ABI_MINOR,
-                                0,
-                                NULL,
-                                "minimal_host 1.0",
-                                register_hooks,
-                                vm_ioctl,
-                                vcpu_ioctl,
-                                print_log,
-                                NULL,
-                                NULL,
-                                NULL};
+  const struct vmm_host host = {.struct_size = sizeof host,
+                                .abi_major = VMM_PLUGIN_ABI_MAJOR,
+                                .abi_minor = VMM_PLUGIN_ABI_MINOR,
+                                .name = "minimal_host 1.0",
+                                .register_hooks = register_hooks,
+                                .vm_ioctl = vm_ioctl,
+                                .vcpu_ioctl = vcpu_ioctl,
+                                .log = print_log};
   char text[256] = "";
   struct vmm_error error = {sizeof error, sizeof text, text};
   struct device kvm = {.fd = -1};

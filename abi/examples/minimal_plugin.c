@@ -14,7 +14,6 @@ struct instance {
   struct vmm_host host;
   uint32_t msr;
 };
-
 struct vm {
   uint32_t max_vcpus;
   uint32_t resets[]; /* one a vCPU: vCPUs are reset in parallel, and S2 allows no lock */
@@ -50,8 +49,7 @@ static int32_t msr_list_build(void* ctx, void* vm_ctx, const struct vmm_vm* vm,
                               const struct vmm_msr_sink* sink, struct vmm_error* error) {
   const struct instance* instance = ctx;
   const struct vmm_msr msr = {instance->msr, VMM_MSR_SAVED | VMM_MSR_REQUIRED, UINT64_MAX};
-  (void)vm_ctx;
-  (void)vm;
+  (void)vm_ctx, (void)vm;
   int32_t result = sink->add(sink->sink_ctx, &msr, 1);
   return result == 0 ? 0 : fail(error, result < 0 ? result : -EPROTO, "no room for the MSR");
 }
@@ -74,20 +72,22 @@ static int32_t vcpu_reset(void* ctx, void* vm_ctx, const struct vmm_vcpu* vcpu) 
     result = instance->host.vcpu_ioctl(instance->host.host_ctx, vcpu->handle, VMM_KVM_SET_MSRS,
                                        &request);
   } while (result == -EINTR);
-  if (result < 0) return result;
-  return result == 1 ? 0 : -EIO; /* KVM returns how many it wrote: 0 says that it refused the MSR */
+  return result < 0 ? result : result == 1 ? 0 : -EIO; /* KVM returns how many it wrote */
 }
 
 static int32_t create(const struct vmm_host* host, const char* options, void** ctx,
                       struct vmm_error* error) {
-  const struct vmm_hooks hooks = {sizeof hooks,   0,         vm_created, vm_destroyed,
-                                  msr_list_build, vcpu_reset};
+  const struct vmm_hooks hooks = {.struct_size = sizeof hooks,
+                                  .vm_created = vm_created,
+                                  .vm_destroyed = vm_destroyed,
+                                  .msr_list_build = msr_list_build,
+                                  .vcpu_reset = vcpu_reset};
   unsigned long msr = 0xc0000082;
   char* end = NULL;
   /* `log` is the last callback that every host has; what comes after it may be missing. */
-  if (host->struct_size < offsetof(struct vmm_host, get_cpuid))
-    return fail(error, -EINVAL, "the host's table is too small");
-  if (host->abi_major != VMM_PLUGIN_ABI_MAJOR) return fail(error, -EINVAL, "another ABI major");
+  if (host->struct_size < offsetof(struct vmm_host, get_cpuid) ||
+      host->abi_major != VMM_PLUGIN_ABI_MAJOR)
+    return fail(error, -EINVAL, "the host's table is too small or of another ABI major");
   if (!host->name || !host->register_hooks || !host->vm_ioctl || !host->vcpu_ioctl || !host->log)
     return fail(error, -EINVAL, "the host's table lacks a callback");
   if (options && *options) {
@@ -106,11 +106,14 @@ static int32_t create(const struct vmm_host* host, const char* options, void** c
 }
 
 static void destroy(void* ctx) { free(ctx); }
-
 const struct vmm_plugin* vmm_plugin_v1(void) {
-  static const struct vmm_plugin plugin = {
-      sizeof plugin, VMM_PLUGIN_ABI_MAJOR, VMM_PLUGIN_ABI_MINOR, 0,      "minimal_plugin",
-      "1.0.0",       "clears one MSR",     "clear=ADDRESS\n",    create, destroy,
-      NULL};
+  static const struct vmm_plugin plugin = {.struct_size = sizeof plugin,
+                                           .abi_major = VMM_PLUGIN_ABI_MAJOR,
+                                           .abi_minor = VMM_PLUGIN_ABI_MINOR,
+                                           .name = "minimal_plugin",
+                                           .version = "1.0.0",
+                                           .options_help = "clear=ADDRESS: this MSR\n",
+                                           .create = create,
+                                           .destroy = destroy};
   return &plugin;
 }
