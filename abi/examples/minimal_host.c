@@ -110,7 +110,7 @@ int main(int argc, char** argv) {
   printf("%s %s, ABI %u.%u\n", plugin->name, plugin->version, plugin->abi_major, plugin->abi_minor);
   int32_t result = plugin->create(&host, argc > 2 ? argv[2] : NULL, &ctx, &error);
   if (report("create", result, text) != 0) return 1;
-  result = hooks.struct_size ? drive(&kvm) : -EPROTO; /* create must register */
+  result = hooks.struct_size ? drive(&kvm) : report("register_hooks", -EPROTO, "never called");
   plugin->destroy(ctx);
   dlclose(library);
   return result == 0 ? 0 : 1;
