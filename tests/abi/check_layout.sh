@@ -15,7 +15,11 @@ echo '#include <stdint.h>' | "$compiler" -x "$language" "$@" -fsyntax-only - >/d
   { echo "SKIPPED: $compiler $* finds no <stdint.h>"; exit 77; }
 
 awk '
-  function finish() { if (name != "" && next_offset != size) { print name ": ends at " next_offset " of " size; bad = 1 } }
+  function finish() {
+    if (name == "" || next_offset == size) return
+    print name ": ends at " next_offset " of " size
+    bad = 1
+  }
   $1 == "size" { finish(); name = $2; size = $3; next_offset = 0 }
   $1 == "member" {
     if ($3 != next_offset) { print $2 ": at " $3 ", expected " next_offset; bad = 1 }
