@@ -18,6 +18,7 @@ struct Command {
 constexpr Command kCommands[] = {
     {"run", "a scenario on a VM, with or without plugins, as a transcript", run_command},
     {"facts", "ask a KVM what it does with the AMD PMU; JSON lines", facts_command},
+    {"matrix", "all simulated hosts, guests and options of svm_pmu, judged", matrix_command},
 };
 
 constexpr const char* kExamples = R"(

@@ -9,9 +9,9 @@ namespace {
 
 /// What a guest CPUID with PerfMonV2 gets from KVM.
 enum class PerfMonV2 : uint8_t {
-  unknown,    ///< before 6.5 KVM does not know it
-  claimed,    ///< recorded (6.12): who claims it has it, whatever the host's CPU
-  of_host,    ///< recorded (7.2): only where the host has it; 6.18 inferred
+  unknown,  ///< before 6.5 KVM does not know it
+  claimed,  ///< recorded (6.12): who claims it has it, whatever the host's CPU
+  of_host,  ///< recorded (7.2): only where the host has it; 6.18 inferred
 };
 
 /// What is known of a kernel's KVM. Sources: recorded answers in tests/data/kvm_facts, and the
@@ -40,9 +40,7 @@ bool mediated(const Case& row) {
          row.variant == HostVariant::mediated_busy;
 }
 
-bool host_has_v2(const Case& row) {
-  return row.variant == HostVariant::perfmonv2 || mediated(row);
-}
+bool host_has_v2(const Case& row) { return row.variant == HostVariant::perfmonv2 || mediated(row); }
 
 const char* why_impossible(const Case& row) {
   const KernelFacts& kernel = facts_of(row);
@@ -55,13 +53,12 @@ const char* why_impossible(const Case& row) {
 }
 
 /// KVM_CHECK_EXTENSION(KVM_CAP_PMU_CAPABILITY): 0 with enable_pmu=N too (recorded).
-bool offers_capability(const Case& row) {
-  return facts_of(row).has_capability && row.enable_pmu;
-}
+bool offers_capability(const Case& row) { return facts_of(row).has_capability && row.enable_pmu; }
 
 /// A deny filter over AMD's registers: where KVM has filters, for a guest that has such registers.
 bool can_filter(const Case& row) {
-  return row.variant != HostVariant::no_msr_filter && row.vendor != VendorPair::amd_host_intel_guest;
+  return row.variant != HostVariant::no_msr_filter &&
+         row.vendor != VendorPair::amd_host_intel_guest;
 }
 
 /// "auto" takes the capability; where KVM has none to give because it is off already, nothing is
