@@ -89,13 +89,12 @@ class Run {
 };
 
 std::unique_ptr<Kvm> Run::open() {
-  auto kvm = open_kvm(row_.kvm_spec());
+  auto kvm = open_host(row_);
   if (!kvm) {
     seen_.start_result = -ENODEV;
     seen_.start_error = kvm.error();
     return nullptr;
   }
-  if (row_.variant == HostVariant::no_msr_filter) kvm = without_msr_filter(std::move(*kvm));
   return intercept_ioctls(std::move(*kvm), [this](const IoctlCall& call, const IoctlInner& inner) {
     see(call);
     return inner(call.arg);
@@ -358,6 +357,12 @@ class Judge {
 };
 
 }  // namespace
+
+tl::expected<std::unique_ptr<Kvm>, std::string> open_host(const Case& row) {
+  auto kvm = open_kvm(row.kvm_spec());
+  if (kvm && row.variant == HostVariant::no_msr_filter) return without_msr_filter(std::move(*kvm));
+  return kvm;
+}
 
 Observation observe(const Case& row, const std::string& plugin) { return Run(row, plugin).run(); }
 

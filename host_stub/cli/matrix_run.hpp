@@ -6,14 +6,20 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
+#include <tl/expected.hpp>
 #include <vector>
 
 #include "cli/matrix_case.hpp"
 #include "cli/matrix_expectation.hpp"
+#include "kvm/kvm.hpp"
 
 namespace host_stub::matrix {
+
+/// The case's host. Error: why there is none such.
+tl::expected<std::unique_ptr<Kvm>, std::string> open_host(const Case& row);
 
 /// How often each ioctl was made, by name.
 using IoctlCounts = std::map<std::string, uint32_t>;
