@@ -95,6 +95,15 @@ BOOST_AUTO_TEST_CASE(a_guest_without_the_plugin_is_not_taken_for_one_with_it) {
     BOOST_TEST(wrong.find(part) != std::string::npos, part << " is not in: " << wrong);
 }
 
+BOOST_AUTO_TEST_CASE(a_filter_with_a_hole_is_seen) {
+  Case row = live_case();
+  row.off = PmuOff::msr_filter;
+  Observation seen = observe(row, kPlugin);
+  BOOST_TEST(differences(expectation_of(row), row, seen).empty());
+  seen.guest_reaches.push_back(0xc0000301);
+  BOOST_TEST(!differences(expectation_of(row), row, seen).empty());
+}
+
 BOOST_AUTO_TEST_CASE(each_thing_that_is_seen_counts) {
   const Case row = live_case();
   const Expectation expected = expectation_of(row);

@@ -37,6 +37,20 @@ constexpr Pair kExtended[] = {{0xc0010200, 0xc0010201},  // PerfCtrExtCore: MSRC
                               {0xc0010206, 0xc0010207}, {0xc0010208, 0xc0010209},
                               {0xc001020a, 0xc001020b}};
 
+/// All PMU registers of AMD's that KVM can have.
+struct MsrRange {
+  uint32_t base, count;
+};
+constexpr MsrRange kPmuMsrs[] = {{0xc0010000, 8}, {0xc0010200, 12}, {0xc0000300, 4}};
+
+std::vector<uint32_t> reached_by_guest(Vcpu& vcpu) {
+  std::vector<uint32_t> reached;
+  for (const MsrRange& range : kPmuMsrs)
+    for (uint32_t msr = range.base; msr != range.base + range.count; ++msr)
+      if (vcpu.guest_rdmsr(msr) || vcpu.guest_wrmsr(msr, 0)) reached.push_back(msr);
+  return reached;
+}
+
 std::span<const Pair> pairs_of(const Case& row) {
   if (row.guest == GuestPmu::plain) return kLegacy;
   return kExtended;
@@ -196,6 +210,7 @@ void Run::play(StubVmm& vmm) {
   vmm.guest().boot();
   seen_.nmis_after = vmm.guest().state().unknown_nmis;
   console_ = nullptr;
+  seen_.guest_reaches = reached_by_guest(vmm.vcpu(0));
 }
 
 Observation Run::run() {
@@ -335,6 +350,8 @@ class Judge {
     };
     boot("at boot", seen_.boot, false);
     boot("after the reset", seen_.boot_after, e_.firmware_bug);
+    if (e_.decision == Decision::filtered && !seen_.guest_reaches.empty())
+      wrong_.push_back(fmt::format("not filtered: {:08x}", fmt::join(seen_.guest_reaches, " ")));
     if (row_.has_plugin()) same("unknown NMIs after the reset", 0u, seen_.nmis_after);
   }
 

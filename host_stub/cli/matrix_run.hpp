@@ -45,6 +45,7 @@ struct Observation {
   std::vector<uint32_t> written_twice;        ///< registers, in one reset of one vCPU
   std::vector<Registers> before, after;       ///< the second reset, of each vCPU
   std::vector<std::string> boot, boot_after;  ///< the guest's console
+  std::vector<uint32_t> guest_reaches;        ///< PMU registers that take no #GP, on vCPU 0
   uint32_t nmis_after = 0;                    ///< unknown NMIs since the boot after the reset
   std::vector<LogLine> log;                   ///< the plugin's
   int32_t hook_result = 0;                    ///< the worst of all hooks
