@@ -220,6 +220,28 @@ std::string Machine::stale(uint32_t vcpu) const {
   return text;
 }
 
+// ---- RawHost -----------------------------------------------------------------------------------
+
+RawHost::RawHost() {
+  table.struct_size = sizeof table;
+  table.abi_major = VMM_PLUGIN_ABI_MAJOR;
+  table.abi_minor = VMM_PLUGIN_ABI_MINOR;
+  table.host_ctx = this;
+  table.name = "raw host";
+  table.register_hooks = [](void* self, const vmm_hooks* given, void* given_ctx) -> int32_t {
+    auto& me = *static_cast<RawHost*>(self);
+    me.hooks = *given;
+    me.ctx = given_ctx;
+    return me.answer;
+  };
+  table.vm_ioctl = [](void*, vmm_vm_handle, uint32_t, void*) -> int32_t { return -EBADF; };
+  table.vcpu_ioctl = [](void*, vmm_vcpu_handle, uint32_t, void*) -> int32_t { return -EBADF; };
+  table.log = [](void* self, uint32_t, const char* text, uint64_t length) {
+    auto& line = static_cast<RawHost*>(self)->last_line;
+    line[std::string_view(text, static_cast<std::size_t>(length)).copy(line, sizeof line - 1)] = 0;
+  };
+}
+
 // ---- plans and texts ---------------------------------------------------------------------------
 
 std::span<const uint32_t> pmu_msrs() { return kPmuMsrs; }

@@ -145,6 +145,25 @@ struct Rig {
   Machine vm;
 };
 
+/// The least table of a host, for calls that host_kit does not make. ioctls fail with EBADF.
+struct RawHost {
+  RawHost();
+  RawHost(const RawHost&) = delete;
+  RawHost& operator=(const RawHost&) = delete;
+
+  vmm_host table{};
+  int32_t answer = 0;  ///< of register_hooks
+  vmm_hooks hooks{};   ///< what was registered
+  void* ctx = nullptr;
+  char last_line[512] = "";  ///< of the log
+};
+
+/// A text buffer for errors.
+struct ErrorText {
+  char text[256] = "";
+  vmm_error error{sizeof(vmm_error), sizeof text, text};
+};
+
 /// Every PMU MSR of AMD that keeps a value, in any bank.
 std::span<const uint32_t> pmu_msrs();
 bool is_selector(uint32_t msr);

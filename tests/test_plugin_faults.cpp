@@ -466,128 +466,139 @@ BOOST_AUTO_TEST_CASE(a_vcpu_that_the_vm_does_not_have_is_EINVAL_with_text) {
   }
 }
 
-BOOST_AUTO_TEST_CASE(a_vcpu_struct_that_is_not_one_is_EINVAL_with_text) {
-  PluginHost host{HostSpec{}};
-  const vmm_plugin& descriptor = plugin_descriptor();
-  // by hand: host_kit does not make such calls
-  static vmm_hooks hooks;
-  static void* ctx;
-  static std::string last;
-  vmm_host table{};
-  table.struct_size = sizeof table;
-  table.abi_major = VMM_PLUGIN_ABI_MAJOR;
-  table.name = "test";
-  table.register_hooks = [](void*, const vmm_hooks* given, void* given_ctx) -> int32_t {
-    hooks = *given;
-    ctx = given_ctx;
-    return 0;
-  };
-  table.vm_ioctl = [](void*, vmm_vm_handle, uint32_t, void*) -> int32_t { return -EBADF; };
-  table.vcpu_ioctl = [](void*, vmm_vcpu_handle, uint32_t, void*) -> int32_t { return -EBADF; };
-  table.log = [](void*, uint32_t, const char* text, uint64_t length) {
-    last.assign(text, static_cast<std::size_t>(length));
-  };
+/// An instance of the plugin on a host that checks nothing for it.
+struct Raw {
+  Raw() {
+    BOOST_REQUIRE(plugin_descriptor().create(&host.table, "", &instance, nullptr) == 0);
+    BOOST_REQUIRE(host.hooks.vm_created(host.ctx, &vm, &vm_ctx, nullptr) == 0);
+    BOOST_TEST(vm_ctx != nullptr);
+  }
+  ~Raw() {
+    host.hooks.vm_destroyed(host.ctx, vm_ctx);
+    plugin_descriptor().destroy(instance);
+  }
+  RawHost host;
+  ErrorText out;
+  const vmm_vm vm{sizeof(vmm_vm), 2, reinterpret_cast<vmm_vm_handle>(&host)};
+  const vmm_vcpu vcpu{sizeof(vmm_vcpu), 0, 0, 0, reinterpret_cast<vmm_vcpu_handle>(&host), nullptr};
   void* instance = nullptr;
-  BOOST_REQUIRE(descriptor.create(&table, "", &instance, nullptr) == 0);
-  const auto vm_handle = reinterpret_cast<vmm_vm_handle>(&table);
-  const auto vcpu_handle = reinterpret_cast<vmm_vcpu_handle>(&table);
-
-  // vm_created
-  char text[200] = "";
-  vmm_error error{sizeof(vmm_error), sizeof text, text};
-  const vmm_vm good_vm{sizeof(vmm_vm), 2, vm_handle};
-  const vmm_vm bad_vms[] = {{sizeof(vmm_vm) - 1, 2, vm_handle},
-                            {sizeof(vmm_vm), 2, nullptr},
-                            {sizeof(vmm_vm), 0, vm_handle},
-                            {sizeof(vmm_vm), 0xffffffff, vm_handle}};
   void* vm_ctx = nullptr;
-  for (const vmm_vm& vm : bad_vms) {
-    text[0] = '\0';
-    BOOST_TEST(hooks.vm_created(ctx, &vm, &vm_ctx, &error) == -EINVAL);
-    BOOST_TEST(says(text, "vm_created"));
-    BOOST_TEST(vm_ctx == nullptr);
-  }
-  BOOST_TEST(hooks.vm_created(ctx, nullptr, &vm_ctx, &error) == -EINVAL);
-  BOOST_TEST(hooks.vm_created(ctx, &good_vm, nullptr, &error) == -EINVAL);
-  BOOST_TEST(hooks.vm_created(ctx, nullptr, &vm_ctx, nullptr) == -EINVAL);
-  // error structs that cannot take a text, or not all of it
-  const vmm_error small_struct{sizeof(vmm_error) - 1, sizeof text, text};
-  const vmm_error no_room{sizeof(vmm_error), 0, text};
-  const vmm_error no_buffer{sizeof(vmm_error), sizeof text, nullptr};
-  for (vmm_error useless : {small_struct, no_room, no_buffer}) {
-    text[0] = '\0';
-    BOOST_TEST(hooks.vm_created(ctx, nullptr, &vm_ctx, &useless) == -EINVAL);
-    BOOST_TEST(text[0] == '\0');
-  }
-  vmm_error tiny{sizeof(vmm_error), 11, text};
-  std::fill(std::begin(text), std::end(text), '#');
-  BOOST_TEST(hooks.vm_created(ctx, nullptr, &vm_ctx, &tiny) == -EINVAL);
-  BOOST_TEST(std::string(text) == "vm_created");
-  BOOST_TEST(text[11] == '#');
+};
 
-  BOOST_REQUIRE(hooks.vm_created(ctx, &good_vm, &vm_ctx, &error) == 0);
-  BOOST_TEST(vm_ctx != nullptr);
+BOOST_FIXTURE_TEST_CASE(a_vm_that_is_not_one_is_EINVAL_with_text, Raw) {
+  vmm_vm small = vm, no_handle = vm, no_vcpus = vm, too_many = vm;
+  small.struct_size = sizeof(vmm_vm) - 1;
+  no_handle.handle = nullptr;
+  no_vcpus.max_vcpus = 0;
+  too_many.max_vcpus = 0xffffffff;
+  void* made = nullptr;
+  for (const vmm_vm* bad :
+       std::initializer_list<const vmm_vm*>{&small, &no_handle, &no_vcpus, &too_many, nullptr}) {
+    out.text[0] = 0;
+    BOOST_TEST(host.hooks.vm_created(host.ctx, bad, &made, &out.error) == -EINVAL);
+    BOOST_TEST(says(out.text, "vm_created"));
+    BOOST_TEST(made == nullptr);
+  }
+  BOOST_TEST(host.hooks.vm_created(host.ctx, &vm, nullptr, &out.error) == -EINVAL);
+  host.hooks.vm_destroyed(host.ctx, nullptr);  // harmless
+}
 
-  // vcpu_reset
-  const vmm_vcpu good{sizeof(vmm_vcpu), 0, 0, 0, vcpu_handle, nullptr};
-  vmm_vcpu small = good, no_handle = good;
+BOOST_FIXTURE_TEST_CASE(texts_go_into_what_the_caller_lends_and_no_further, Raw) {
+  void* made = nullptr;
+  BOOST_TEST(host.hooks.vm_created(host.ctx, nullptr, &made, nullptr) == -EINVAL);
+  vmm_error small = out.error, no_room = out.error, no_buffer = out.error, tiny = out.error;
+  small.struct_size = sizeof(vmm_error) - 1;
+  no_room.capacity = 0;
+  no_buffer.message = nullptr;
+  for (vmm_error* useless : {&small, &no_room, &no_buffer}) {
+    BOOST_TEST(host.hooks.vm_created(host.ctx, nullptr, &made, useless) == -EINVAL);
+    BOOST_TEST(out.text[0] == 0);
+  }
+  tiny.capacity = 11;
+  std::fill(std::begin(out.text), std::end(out.text), '#');
+  BOOST_TEST(host.hooks.vm_created(host.ctx, nullptr, &made, &tiny) == -EINVAL);
+  BOOST_TEST(std::string(out.text) == "vm_created");
+  BOOST_TEST(out.text[11] == '#');
+}
+
+BOOST_FIXTURE_TEST_CASE(a_vcpu_that_is_not_one_is_EINVAL_with_a_log_line, Raw) {
+  vmm_vcpu small = vcpu, no_handle = vcpu;
   small.struct_size = sizeof(vmm_vcpu) - 1;
   no_handle.handle = nullptr;
   const std::pair<void*, const vmm_vcpu*> calls[] = {
-      {vm_ctx, nullptr}, {vm_ctx, &small}, {vm_ctx, &no_handle}, {nullptr, &good}};
-  for (const auto& [given_vm, vcpu] : calls) {
-    last.clear();
-    BOOST_TEST(hooks.vcpu_reset(ctx, given_vm, vcpu) == -EINVAL);
-    BOOST_TEST(says(last, "vcpu_reset"));
+      {vm_ctx, nullptr}, {vm_ctx, &small}, {vm_ctx, &no_handle}, {nullptr, &vcpu}};
+  for (const auto& [given_vm, given] : calls) {
+    host.last_line[0] = 0;
+    BOOST_TEST(host.hooks.vcpu_reset(host.ctx, given_vm, given) == -EINVAL);
+    BOOST_TEST(says(host.last_line, "vcpu_reset"));
   }
-  last.clear();
-  BOOST_TEST(hooks.vcpu_reset(ctx, vm_ctx, &good) == -EBADF);
-  BOOST_TEST(says(last, "EBADF"));
+  BOOST_TEST(host.hooks.vcpu_reset(host.ctx, vm_ctx, &vcpu) == -EBADF);
+  BOOST_TEST(says(host.last_line, "EBADF"));
+}
 
-  // msr_list_build
+BOOST_FIXTURE_TEST_CASE(a_list_that_cannot_be_handed_over_is_an_error_with_text, Raw) {
   Refusing refusing;
-  vmm_msr_sink small_sink = refusing.sink, null_add = refusing.sink;
-  small_sink.struct_size = 8;
-  null_add.add = nullptr;
+  const auto build = [&](void* given_vm, const vmm_msr_sink* sink) {
+    out.text[0] = 0;
+    return host.hooks.msr_list_build(host.ctx, given_vm, &vm, sink, &out.error);
+  };
+  vmm_msr_sink small = refusing.sink, no_add = refusing.sink, positive = refusing.sink;
+  small.struct_size = sizeof(vmm_msr_sink) - 1;
+  no_add.add = nullptr;
+  positive.add = [](void*, const vmm_msr*, uint32_t) -> int32_t { return 7; };
   for (const vmm_msr_sink* sink :
-       std::initializer_list<const vmm_msr_sink*>{nullptr, &small_sink, &null_add}) {
-    text[0] = '\0';
-    BOOST_TEST(hooks.msr_list_build(ctx, vm_ctx, &good_vm, sink, &error) == -EINVAL);
-    BOOST_TEST(says(text, "sink"));
+       std::initializer_list<const vmm_msr_sink*>{nullptr, &small, &no_add}) {
+    BOOST_TEST(build(vm_ctx, sink) == -EINVAL);
+    BOOST_TEST(says(out.text, "sink"));
   }
-  BOOST_TEST(hooks.msr_list_build(ctx, nullptr, &good_vm, &refusing.sink, &error) == -EINVAL);
-  BOOST_TEST(says(text, "vm_created"));
-  BOOST_TEST(hooks.msr_list_build(ctx, vm_ctx, &good_vm, &refusing.sink, &error) == -ENOSPC);
-  BOOST_TEST(says(text, "ENOSPC"));
-  refusing.sink.add = [](void*, const vmm_msr*, uint32_t) -> int32_t { return 7; };
-  BOOST_TEST(hooks.msr_list_build(ctx, vm_ctx, &good_vm, &refusing.sink, &error) == -EPROTO);
-
-  hooks.vm_destroyed(ctx, vm_ctx);
-  hooks.vm_destroyed(ctx, nullptr);
-  descriptor.destroy(instance);
+  BOOST_TEST(build(nullptr, &refusing.sink) == -EINVAL);
+  BOOST_TEST(says(out.text, "vm_created"));
+  BOOST_TEST(build(vm_ctx, &refusing.sink) == -ENOSPC);
+  BOOST_TEST(says(out.text, "ENOSPC"));
+  BOOST_TEST(refusing.calls == 1);  // all entries at once
+  BOOST_TEST(build(vm_ctx, &positive) == -EPROTO);
 }
 
 BOOST_AUTO_TEST_CASE(hosts_that_refuse_the_hooks_get_no_instance_back) {
-  static int32_t answer;
-  for (const int32_t refused : {-EINVAL, -ENOMEM, 1}) {
-    answer = refused;
-    vmm_host table{};
-    table.struct_size = sizeof table;
-    table.abi_major = VMM_PLUGIN_ABI_MAJOR;
-    table.name = "test";
-    table.register_hooks = [](void*, const vmm_hooks*, void*) -> int32_t { return answer; };
-    table.vm_ioctl = [](void*, vmm_vm_handle, uint32_t, void*) -> int32_t { return 0; };
-    table.vcpu_ioctl = [](void*, vmm_vcpu_handle, uint32_t, void*) -> int32_t { return 0; };
-    table.log = [](void*, uint32_t, const char*, uint64_t) {};
-    char text[200] = "";
-    vmm_error error{sizeof(vmm_error), sizeof text, text};
-    void* ctx = &table;
-    BOOST_TEST(plugin_descriptor().create(&table, "", &ctx, &error) ==
-               (refused < 0 ? refused : -EPROTO));
-    BOOST_TEST(ctx == &table);
-    BOOST_TEST(says(text, "hooks"));
-    BOOST_TEST(plugin_descriptor().create(&table, "", nullptr, &error) == -EINVAL);
+  for (const int32_t answer : {-EINVAL, -ENOMEM, 1}) {
+    RawHost host;
+    ErrorText out;
+    host.answer = answer;
+    void* ctx = &host;
+    BOOST_TEST(plugin_descriptor().create(&host.table, "", &ctx, &out.error) ==
+               (answer < 0 ? answer : -EPROTO));
+    BOOST_TEST(ctx == &host);
+    BOOST_TEST(says(out.text, "hooks"));
+    BOOST_TEST(plugin_descriptor().create(&host.table, "", nullptr, &out.error) == -EINVAL);
   }
+}
+
+BOOST_AUTO_TEST_CASE(host_tables_that_are_not_whole_get_no_instance_back) {
+  const struct {
+    void (*edit)(vmm_host&);
+    const char* said;
+  } rows[] = {
+      {[](vmm_host& table) { table.struct_size = sizeof(vmm_host) - 1; }, "bytes"},
+      {[](vmm_host& table) { table.struct_size = 4; }, "bytes"},
+      {[](vmm_host& table) { table.abi_major = 2; }, "major 2"},
+      {[](vmm_host& table) { table.name = nullptr; }, "'name'"},
+      {[](vmm_host& table) { table.register_hooks = nullptr; }, "'register_hooks'"},
+      {[](vmm_host& table) { table.vm_ioctl = nullptr; }, "'vm_ioctl'"},
+      {[](vmm_host& table) { table.vcpu_ioctl = nullptr; }, "'vcpu_ioctl'"},
+      {[](vmm_host& table) { table.log = nullptr; }, "'log'"},
+  };
+  for (const auto& row : rows) {
+    RawHost host;
+    ErrorText out;
+    void* ctx = &host;
+    row.edit(host.table);
+    BOOST_TEST(plugin_descriptor().create(&host.table, "", &ctx, &out.error) == -EINVAL);
+    BOOST_TEST(says(out.text, row.said), out.text);
+    BOOST_TEST(ctx == &host);
+  }
+  ErrorText out;
+  void* ctx = nullptr;
+  BOOST_TEST(plugin_descriptor().create(nullptr, "", &ctx, &out.error) == -EINVAL);
 }
 
 BOOST_AUTO_TEST_SUITE_END()

@@ -14,6 +14,7 @@
 #include <unistd.h>
 #include <vmm/kvm_uapi.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <boost/test/unit_test.hpp>
@@ -32,16 +33,19 @@
 
 namespace {
 
-/// Counts while a thread has it armed.
+/// Counts while a thread has it armed, and lets that many allocations succeed.
 struct Counters {
   bool armed = false;
+  unsigned left = ~0u;
   unsigned allocations = 0;
+  unsigned frees = 0;
   unsigned locks = 0;
 };
 constinit thread_local Counters counters;
 
-void count(unsigned Counters::*counter) {
-  if (counters.armed) ++(counters.*counter);
+/// Whether an allocation may succeed.
+[[maybe_unused]] bool allocate() {
+  return !counters.armed || counters.allocations++ < counters.left;
 }
 
 }  // namespace
@@ -57,33 +61,28 @@ void __libc_free(void*);
 void* __libc_memalign(size_t, size_t);
 
 __attribute__((visibility("default"))) void* malloc(size_t size) {
-  count(&Counters::allocations);
-  return __libc_malloc(size);
+  return allocate() ? __libc_malloc(size) : nullptr;
 }
 __attribute__((visibility("default"))) void* calloc(size_t number, size_t size) {
-  count(&Counters::allocations);
-  return __libc_calloc(number, size);
+  return allocate() ? __libc_calloc(number, size) : nullptr;
 }
 __attribute__((visibility("default"))) void* realloc(void* old, size_t size) {
-  count(&Counters::allocations);
-  return __libc_realloc(old, size);
+  return allocate() ? __libc_realloc(old, size) : nullptr;
 }
 __attribute__((visibility("default"))) void free(void* old) {
-  if (old != nullptr) count(&Counters::allocations);
+  if (counters.armed && old != nullptr) ++counters.frees;
   __libc_free(old);
 }
 __attribute__((visibility("default"))) void* aligned_alloc(size_t alignment, size_t size) {
-  count(&Counters::allocations);
-  return __libc_memalign(alignment, size);
+  return allocate() ? __libc_memalign(alignment, size) : nullptr;
 }
 __attribute__((visibility("default"))) int posix_memalign(void** out, size_t alignment,
                                                           size_t size) {
-  count(&Counters::allocations);
-  *out = __libc_memalign(alignment, size);
+  *out = allocate() ? __libc_memalign(alignment, size) : nullptr;
   return *out != nullptr ? 0 : ENOMEM;
 }
 __attribute__((visibility("default"))) int pthread_mutex_lock(pthread_mutex_t* mutex) noexcept {
-  count(&Counters::locks);
+  if (counters.armed) ++counters.locks;
   // no static initialisation here, which could lock
   static std::atomic<int (*)(pthread_mutex_t*)> real = nullptr;
   if (real == nullptr)
@@ -226,11 +225,12 @@ BOOST_AUTO_TEST_CASE(a_reset_allocates_nothing_and_takes_no_lock) {
     BOOST_TEST_CONTEXT(path.name) {
       Scene scene(path);
       for (int round = 0; round < 3; ++round) {
-        counters = {true, 0, 0};
+        counters = {.armed = true};
         const int32_t result = scene.walk();
         counters.armed = false;
         BOOST_TEST(result == path.result);
         BOOST_TEST(counters.allocations == 0u);
+        BOOST_TEST(counters.frees == 0u);
         BOOST_TEST(counters.locks == 0u);
       }
     }
@@ -240,34 +240,66 @@ BOOST_AUTO_TEST_CASE(a_reset_allocates_nothing_and_takes_no_lock) {
 BOOST_AUTO_TEST_CASE(the_counters_see_allocations_and_locks_of_the_plugins_own) {
   if (skipped("a sanitizer's allocator cannot be counted")) return;
   PluginHost host{HostSpec{}};
-  counters = {true, 0, 0};
+  counters = {.armed = true};
   const auto plugin = make_plugin(host, "strict=on");
   counters.armed = false;
   BOOST_TEST(counters.allocations > 10u);
-  counters = {true, 0, 0};
+  counters = {.armed = true};
   host.log(VMM_LOG_ERROR, "", "");
   counters.armed = false;
   BOOST_TEST(counters.locks == 1u);
-  const vmm_plugin& descriptor = plugin_descriptor();
-  static void* ctx;
-  vmm_host table{};
-  table.struct_size = sizeof table;
-  table.abi_major = VMM_PLUGIN_ABI_MAJOR;
-  table.name = "test";
-  table.register_hooks = [](void*, const vmm_hooks*, void* given_ctx) -> int32_t {
-    ctx = given_ctx;
-    return 0;
-  };
-  table.vm_ioctl = [](void*, vmm_vm_handle, uint32_t, void*) -> int32_t { return -EBADF; };
-  table.vcpu_ioctl = [](void*, vmm_vcpu_handle, uint32_t, void*) -> int32_t { return -EBADF; };
-  table.log = [](void*, uint32_t, const char*, uint64_t) {};
+  // and those behind the plugin's boundary, without host_kit in between
+  RawHost raw;
   void* instance = nullptr;
-  counters = {true, 0, 0};
-  const int32_t created = descriptor.create(&table, nullptr, &instance, nullptr);
+  counters = {.armed = true};
+  const int32_t created = plugin_descriptor().create(&raw.table, nullptr, &instance, nullptr);
   counters.armed = false;
   BOOST_REQUIRE(created == 0);
-  BOOST_TEST(counters.allocations >= 1u);  // and host_kit was not in between
-  BOOST_TEST(instance == ctx);
+  BOOST_TEST(counters.allocations >= 1u);
+  plugin_descriptor().destroy(instance);
+}
+
+BOOST_AUTO_TEST_CASE(wherever_memory_runs_out_the_plugin_says_so_and_leaves_nothing) {
+  if (skipped("a sanitizer's allocator cannot fail on purpose")) return;
+  const vmm_plugin& descriptor = plugin_descriptor();
+  RawHost host;
+  const vmm_vm vm{sizeof(vmm_vm), 64, reinterpret_cast<vmm_vm_handle>(&host)};
+  /// With only the first `left` allocations; what the call returned.
+  const auto starved = [](unsigned left, auto call) {
+    counters = {.armed = true, .left = left};
+    const int32_t result = call();
+    counters.armed = false;
+    return result;
+  };
+  for (const char* options : {"", "verify=on,strict=yes,log-level=debug", "verify=wrong", "nothing",
+                              "verify=on,verify=on"}) {
+    unsigned failures = 0;
+    for (int32_t result = -ENOMEM; result == -ENOMEM; ++failures) {
+      ErrorText out;
+      void* instance = nullptr;
+      result = starved(
+          failures, [&] { return descriptor.create(&host.table, options, &instance, &out.error); });
+      BOOST_TEST((result == -ENOMEM ? says(out.text, "memory") : result == 0 || result == -EINVAL));
+      BOOST_TEST((instance != nullptr) == (result == 0));
+      if (result != 0) BOOST_TEST(counters.frees == std::min(counters.allocations, counters.left));
+      if (instance != nullptr) descriptor.destroy(instance);
+    }
+    BOOST_TEST(failures > 1u);
+  }
+  void* instance = nullptr;
+  BOOST_REQUIRE(descriptor.create(&host.table, "", &instance, nullptr) == 0);
+  unsigned failures = 0;
+  for (int32_t result = -ENOMEM; result == -ENOMEM; ++failures) {
+    ErrorText out;
+    void* vm_ctx = nullptr;
+    result = starved(failures,
+                     [&] { return host.hooks.vm_created(host.ctx, &vm, &vm_ctx, &out.error); });
+    BOOST_TEST((result == -ENOMEM ? says(out.text, "memory") : result == 0));
+    BOOST_TEST((vm_ctx != nullptr) == (result == 0));
+    if (result != 0) BOOST_TEST(counters.frees == std::min(counters.allocations, counters.left));
+    host.hooks.vm_destroyed(host.ctx, vm_ctx);
+  }
+  BOOST_TEST(failures == 3u);  // the VM, and its byte a vCPU; then it worked
   descriptor.destroy(instance);
 }
 
