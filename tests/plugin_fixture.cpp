@@ -82,7 +82,8 @@ const vmm_plugin& plugin_descriptor() {
 
 // ---- PluginHost --------------------------------------------------------------------------------
 
-PluginHost::PluginHost(const HostSpec& spec) : own_filter_(spec.own_filter) {
+PluginHost::PluginHost(const HostSpec& spec)
+    : own_filter_(spec.own_filter), irqchip_(spec.irqchip) {
   kvm_ = std::make_unique<TappedKvm>(need(open_sim(spec.kvm), "no such simulated KVM"));
   const CpuidModel model = need(CpuidModel::parse(spec.cpuid), "no such guest CPUID");
   cpuid_ = need(GuestCpuidTable::make(*kvm_, model), "no CPUID from the simulated KVM");
@@ -173,7 +174,8 @@ Machine::Machine(PluginHost& host, host_kit::PluginInstance& plugin, uint32_t vc
       host_kit::PluginVm::created(plugin, reinterpret_cast<vmm_vm_handle>(vm_.get()), vcpus);
   if (!hooks) throw std::runtime_error(hooks.error().text);
   hooks_ = std::move(*hooks);
-  vm_->ioctl(KVM_CREATE_IRQCHIP, nullptr);
+  if (host.irqchip() && vm_->ioctl(KVM_CREATE_IRQCHIP, nullptr) < 0)
+    throw std::runtime_error("KVM_CREATE_IRQCHIP");
   for (uint32_t id = 0; id < vcpus; ++id) {
     vcpus_.push_back(need(vm_->create_vcpu(id), "KVM_CREATE_VCPU"));
     sims_.push_back(newest_sim);

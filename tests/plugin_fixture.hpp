@@ -52,6 +52,7 @@ struct HostSpec {
   std::string faults = "";             ///< as in parse_faults
   bool record = true;                  ///< the recorder allocates
   bool own_filter = false;             ///< the host offers deny_msrs
+  bool irqchip = true;                 ///< VMs have an in-kernel interrupt controller
 };
 
 struct LogLine {
@@ -66,6 +67,7 @@ class PluginHost final : public host_kit::Host {
 
   Kvm& kvm() { return *kvm_; }
   const GuestCpuidTable& cpuid() const { return *cpuid_; }
+  bool irqchip() const { return irqchip_; }
 
   // ---- what happened
   std::vector<LogLine> log_lines() const;
@@ -96,6 +98,7 @@ class PluginHost final : public host_kit::Host {
 
  private:
   const bool own_filter_;
+  const bool irqchip_;
   std::unique_ptr<Kvm> kvm_;
   std::optional<GuestCpuidTable> cpuid_;
   mutable std::mutex mutex_;

@@ -255,6 +255,21 @@ BOOST_AUTO_TEST_CASE(whatever_is_alive_is_reset_while_the_guests_cpuid_is_not_kn
       }
 }
 
+BOOST_AUTO_TEST_CASE(a_mediated_vpmu_that_kvm_left_off_in_silence_is_found_off) {
+  // without an in-kernel interrupt controller; the capability still says that there is one
+  for (const char* cpuid : {"plain", "core", "v2"}) {
+    Rig rig({.kvm = "sim:linux-7.2,host-perfmonv2,mediated", .cpuid = cpuid, .irqchip = false},
+            "verify=on,strict=on");
+    rig.vm.dirty(0);
+    BOOST_TEST(rig.vm.reset(0) == 0);
+    BOOST_TEST(rig.vm.stale(0) == "");
+    BOOST_TEST(rig.host.log_lines().empty());
+    rig.host.forget();
+    BOOST_TEST(rig.vm.reset(0) == 0);
+    BOOST_TEST(rig.host.ioctls("KVM_SET_MSRS").size() <= 1u);
+  }
+}
+
 BOOST_AUTO_TEST_CASE(an_unknown_guest_gets_each_counter_once_and_the_global_registers) {
   Rig rig;
   rig.host.cpuid_known = false;
