@@ -3,8 +3,6 @@
 // The preload library as a whole: under a small VMM of our own on the real KVM, and under QEMU.
 //
 // Under a sanitizer nothing is preloaded: there the same entry points are linked into the VMM.
-#include <fcntl.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <boost/test/data/monomorphic.hpp>
@@ -25,51 +23,12 @@
 #include <vector>
 
 #include "host_preload/program_check.hpp"
+#include "process.hpp"
 
 namespace {
 
 using Strings = std::vector<std::string>;
 using Variables = std::map<std::string, std::string>;
-
-struct Outcome {
-  int status = -1;  // exit status; 128 + n: ended by signal n
-  std::string output;
-  std::string errors;
-};
-
-std::string read_all(std::FILE* file) {
-  std::rewind(file);
-  std::string text;
-  std::array<char, 4096> part;
-  while (const std::size_t n = std::fread(part.data(), 1, part.size(), file))
-    text.append(part.data(), n);
-  std::fclose(file);
-  return text;
-}
-
-/// Runs a program to its end, which is a minute away at most.
-Outcome run_program(const Strings& command, const Variables& variables) {
-  std::FILE* const out = std::tmpfile();
-  std::FILE* const err = std::tmpfile();
-  BOOST_REQUIRE(out != nullptr && err != nullptr);
-  const pid_t child = fork();
-  if (child == 0) {
-    dup2(fileno(out), STDOUT_FILENO);
-    dup2(fileno(err), STDERR_FILENO);
-    for (int fd = 3; fd < 256; ++fd) close(fd);  // the VMM's first VM is descriptor 4
-    alarm(60);
-    for (const auto& [name, value] : variables) setenv(name.c_str(), value.c_str(), 1);
-    std::vector<char*> arguments;
-    for (const std::string& word : command) arguments.push_back(const_cast<char*>(word.c_str()));
-    arguments.push_back(nullptr);
-    execvp(arguments[0], arguments.data());
-    _exit(127);
-  }
-  int status = 0;
-  BOOST_REQUIRE(waitpid(child, &status, 0) == child);
-  return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), read_all(out),
-          read_all(err)};
-}
 
 int count(const std::string& text, const std::string& part) {
   int n = 0;
@@ -101,15 +60,21 @@ Variables preloaded(const Variables& variables) {
   return all;
 }
 
+ProcessResult run(const Strings& command, const Variables& variables) {
+  Strings environment;
+  for (const auto& [name, value] : variables) environment.push_back(name + "=" + value);
+  return run_process(command, environment);
+}
+
 /// The VMM plays `script` with the test plugin and its options; the log goes to standard error.
-Outcome play(const std::string& script, const std::string& options = "",
-             const Variables& more = {}) {
+ProcessResult play(const std::string& script, const std::string& options = "",
+                   const Variables& more = {}) {
   Variables variables{{"VMM_PRELOAD_LOG", "stderr"},
                       {"VMM_PLUGINS", std::string(TEST_PLUGIN) + "," + options}};
   for (const auto& [name, value] : more) variables[name] = value;
   Strings command = words(script);
   command.insert(command.begin(), TINY_VMM);
-  return run_program(command, preloaded(variables));
+  return run(command, preloaded(variables));
 }
 
 const std::string kReset = " sregs:0:reset regs:0:reset mp:0 ";
@@ -124,13 +89,13 @@ const std::string kStart = " vm vcpu:0 " + kReset + " run:0 ";
 
 BOOST_AUTO_TEST_CASE(one_reset_calls_the_hook_once) {
   NEEDS_KVM();
-  const Outcome outcome = play(kStart + kReset);
+  const ProcessResult outcome = play(kStart + kReset);
   BOOST_TEST(outcome.status == 0);
-  BOOST_TEST(count(outcome.errors, "vcpu_reset") == 1);
-  BOOST_TEST(contains(outcome.errors,
+  BOOST_TEST(count(outcome.err, "vcpu_reset") == 1);
+  BOOST_TEST(contains(outcome.err,
                       "info: vcpu_reset vm=4 vcpu=0 plugin=test_plugin result=0 "
                       "rule=strong\n"));
-  BOOST_TEST(contains(outcome.errors, "info: vm_created vm=4 plugin=test_plugin result=0\n"));
+  BOOST_TEST(contains(outcome.err, "info: vm_created vm=4 plugin=test_plugin result=0\n"));
 }
 
 namespace {
@@ -167,41 +132,41 @@ const std::vector<Order> kOrders{
 
 BOOST_DATA_TEST_CASE(orders_of_real_vmms, boost::unit_test::data::make(kOrders), order) {
   NEEDS_KVM();
-  const Outcome strong = play(order.script);
+  const ProcessResult strong = play(order.script);
   BOOST_TEST(strong.status == 0);
-  BOOST_TEST(count(strong.errors, "vcpu_reset") == order.resets);
-  BOOST_TEST(count(strong.errors, "vm_created") == 1);
-  const Outcome broad = play(order.script, "", {{"VMM_PRELOAD_RESET_RULE", "broad"}});
+  BOOST_TEST(count(strong.err, "vcpu_reset") == order.resets);
+  BOOST_TEST(count(strong.err, "vm_created") == 1);
+  const ProcessResult broad = play(order.script, "", {{"VMM_PRELOAD_RESET_RULE", "broad"}});
   BOOST_TEST(broad.status == 0);
-  BOOST_TEST(count(broad.errors, "vcpu_reset") == order.resets_broad);
+  BOOST_TEST(count(broad.err, "vcpu_reset") == order.resets_broad);
 }
 
 BOOST_AUTO_TEST_CASE(a_second_vm_of_the_process) {
   NEEDS_KVM();
-  const Outcome outcome =
+  const ProcessResult outcome =
       play(kStart + "closevcpu:0 closevm" + kStart + kReset + " closevm closevcpu:0");
   BOOST_TEST(outcome.status == 0);
-  BOOST_TEST(count(outcome.errors, "vm_created") == 2);
-  BOOST_TEST(count(outcome.errors, "vcpu_reset") == 1);
-  BOOST_TEST(count(outcome.errors, "vm_destroyed vm=") == 2);
-  BOOST_TEST(count(outcome.errors, "test_plugin: goodbye") == 2);
+  BOOST_TEST(count(outcome.err, "vm_created") == 2);
+  BOOST_TEST(count(outcome.err, "vcpu_reset") == 1);
+  BOOST_TEST(count(outcome.err, "vm_destroyed vm=") == 2);
+  BOOST_TEST(count(outcome.err, "test_plugin: goodbye") == 2);
 }
 
 BOOST_AUTO_TEST_CASE(two_vms_at_once_have_their_own_vcpus) {
   NEEDS_KVM();
-  const Outcome outcome = play(kStart + kStart + "use:0" + kReset + "use:1" + kReset);
-  BOOST_TEST(count(outcome.errors, "vcpu_reset vm=4 vcpu=0") == 1);
-  BOOST_TEST(count(outcome.errors, "vcpu_reset") == 2);
+  const ProcessResult outcome = play(kStart + kStart + "use:0" + kReset + "use:1" + kReset);
+  BOOST_TEST(count(outcome.err, "vcpu_reset vm=4 vcpu=0") == 1);
+  BOOST_TEST(count(outcome.err, "vcpu_reset") == 2);
 }
 
 BOOST_AUTO_TEST_CASE(the_vms_descriptor_is_closed_before_its_vcpus) {
   NEEDS_KVM();
-  const Outcome outcome = play(kStart + "closevm" + kReset + "closevcpu:0");
+  const ProcessResult outcome = play(kStart + "closevm" + kReset + "closevcpu:0");
   BOOST_TEST(outcome.status == 0);
-  const std::size_t reset = outcome.errors.find(
+  const std::size_t reset = outcome.err.find(
       "vcpu_reset vm=4 vcpu=0 plugin=test_plugin "
       "result=0");
-  const std::size_t end = outcome.errors.find("vm_destroyed vm=4");
+  const std::size_t end = outcome.err.find("vm_destroyed vm=4");
   BOOST_REQUIRE(reset != std::string::npos);
   BOOST_REQUIRE(end != std::string::npos);
   BOOST_TEST(reset < end);
@@ -209,104 +174,104 @@ BOOST_AUTO_TEST_CASE(the_vms_descriptor_is_closed_before_its_vcpus) {
 
 BOOST_AUTO_TEST_CASE(the_guests_cpuid_is_the_one_that_the_vmm_set) {
   NEEDS_KVM();
-  const Outcome outcome = play(" vm vcpu:0 cpuid:0 run:0" + kReset, "cpuid");
-  BOOST_TEST(contains(outcome.errors, "test_plugin: cpuid result=0 " +
-                                          outcome.output.substr(6, outcome.output.find('\n') - 6)));
-  BOOST_TEST(contains(play(kStart + kReset, "cpuid").errors, "cpuid result=-2"));
+  const ProcessResult outcome = play(" vm vcpu:0 cpuid:0 run:0" + kReset, "cpuid");
+  BOOST_TEST(contains(outcome.err, "test_plugin: cpuid result=0 " +
+                                       outcome.out.substr(6, outcome.out.find('\n') - 6)));
+  BOOST_TEST(contains(play(kStart + kReset, "cpuid").err, "cpuid result=-2"));
 }
 
 BOOST_AUTO_TEST_CASE(two_plugins_are_called_in_order) {
   NEEDS_KVM();
   const std::string both = std::string(TEST_PLUGIN) + ",slow;" + TEST_PLUGIN;
-  const Outcome outcome = play(kStart + kReset, "", {{"VMM_PLUGINS", both}});
-  BOOST_TEST(count(outcome.errors, "vm_created") == 2);
-  BOOST_TEST(count(outcome.errors, "vcpu_reset") == 2);
+  const ProcessResult outcome = play(kStart + kReset, "", {{"VMM_PLUGINS", both}});
+  BOOST_TEST(count(outcome.err, "vm_created") == 2);
+  BOOST_TEST(count(outcome.err, "vcpu_reset") == 2);
 }
 
 BOOST_AUTO_TEST_CASE(a_plugin_may_use_libcs_ioctl) {
   NEEDS_KVM();
-  const Outcome outcome = play(kStart + kReset, "own-ioctl");
+  const ProcessResult outcome = play(kStart + kReset, "own-ioctl");
   BOOST_TEST(outcome.status == 0);
-  BOOST_TEST(count(outcome.errors, "vcpu_reset") == 1);
+  BOOST_TEST(count(outcome.err, "vcpu_reset") == 1);
 }
 
 // ---- threads, processes, descriptors -----------------------------------------------------------
 
 BOOST_AUTO_TEST_CASE(vcpus_that_wander_between_threads) {
   NEEDS_KVM();
-  const Outcome outcome = play(
+  const ProcessResult outcome = play(
       " vm thread:vcpu:0 thread:run:0 thread:sregs:0:reset thread:regs:0:reset thread:mp:0 "
       "thread:run:0");
   BOOST_TEST(outcome.status == 0);
-  BOOST_TEST(count(outcome.errors, "vcpu_reset") == 1);
+  BOOST_TEST(count(outcome.err, "vcpu_reset") == 1);
 }
 
 BOOST_AUTO_TEST_CASE(many_vcpus_reset_at_once) {
   NEEDS_KVM();
-  const Outcome outcome = play(" vm vcpu:0 vcpu:1 vcpu:2 vcpu:3 storm:250", "cpuid");
+  const ProcessResult outcome = play(" vm vcpu:0 vcpu:1 vcpu:2 vcpu:3 storm:250", "cpuid");
   BOOST_TEST(outcome.status == 0);
-  BOOST_TEST(count(outcome.errors, "vcpu_reset vm=4 vcpu=3") == 250);
-  BOOST_TEST(count(outcome.errors, "vcpu_reset") == 1000);
+  BOOST_TEST(count(outcome.err, "vcpu_reset vm=4 vcpu=3") == 250);
+  BOOST_TEST(count(outcome.err, "vcpu_reset") == 1000);
 }
 
 BOOST_AUTO_TEST_CASE(descriptors_that_were_duplicated) {
   NEEDS_KVM();
-  BOOST_TEST(count(play(kStart + "dup:0" + kReset).errors, "vcpu_reset") == 1);
-  BOOST_TEST(count(play(kStart + "dup:0 run:0" + kReset).errors, "vcpu_reset") == 1);
-  BOOST_TEST(count(play(" vm dupvm vcpu:0 run:0" + kReset).errors, "vcpu_reset") == 1);
+  BOOST_TEST(count(play(kStart + "dup:0" + kReset).err, "vcpu_reset") == 1);
+  BOOST_TEST(count(play(kStart + "dup:0 run:0" + kReset).err, "vcpu_reset") == 1);
+  BOOST_TEST(count(play(" vm dupvm vcpu:0 run:0" + kReset).err, "vcpu_reset") == 1);
   // two VMs with a vCPU 0 each: the name in /proc does not tell them apart
-  const Outcome two = play(kStart + kStart + "dup:0" + kReset + "use:0 dup:0" + kReset);
-  BOOST_TEST(count(two.errors, "vcpu_reset vm=4 vcpu=0") == 1);
-  BOOST_TEST(count(two.errors, "vcpu_reset") == 2);
+  const ProcessResult two = play(kStart + kStart + "dup:0" + kReset + "use:0 dup:0" + kReset);
+  BOOST_TEST(count(two.err, "vcpu_reset vm=4 vcpu=0") == 1);
+  BOOST_TEST(count(two.err, "vcpu_reset") == 2);
 }
 
 BOOST_AUTO_TEST_CASE(a_duplicate_that_is_first_used_after_its_original_was_closed_is_told) {
   NEEDS_KVM();
-  const Outcome outcome = play(kStart + "dupclose:0" + kReset + kReset);
+  const ProcessResult outcome = play(kStart + "dupclose:0" + kReset + kReset);
   BOOST_TEST(outcome.status == 0);
-  BOOST_TEST(count(outcome.errors, "warning: fd_unknown") == 1);
+  BOOST_TEST(count(outcome.err, "warning: fd_unknown") == 1);
 }
 
 BOOST_AUTO_TEST_CASE(vms_that_come_and_go) {
   NEEDS_KVM();
-  const Outcome outcome = play("churn:100");
+  const ProcessResult outcome = play("churn:100");
   BOOST_TEST(outcome.status == 0);
-  BOOST_TEST(count(outcome.errors, "vm_created") == 100);
-  BOOST_TEST(count(outcome.errors, "vm_destroyed vm=") == 100);
+  BOOST_TEST(count(outcome.err, "vm_created") == 100);
+  BOOST_TEST(count(outcome.err, "vm_destroyed vm=") == 100);
 }
 
 BOOST_AUTO_TEST_CASE(a_close_that_was_not_seen_heals_when_the_number_comes_again) {
   NEEDS_KVM();
-  const Outcome outcome = play(kStart + "closerange" + kStart + kReset);
+  const ProcessResult outcome = play(kStart + "closerange" + kStart + kReset);
   BOOST_TEST(outcome.status == 0);
-  BOOST_TEST(count(outcome.errors, "vcpu_reset") == 1);
-  BOOST_TEST(count(outcome.errors, "vm_created") == 2);
-  BOOST_TEST(count(outcome.errors, "vm_destroyed vm=") == 1);
+  BOOST_TEST(count(outcome.err, "vcpu_reset") == 1);
+  BOOST_TEST(count(outcome.err, "vm_created") == 2);
+  BOOST_TEST(count(outcome.err, "vm_destroyed vm=") == 1);
 }
 
 BOOST_AUTO_TEST_CASE(the_child_of_a_fork_has_vms_of_its_own) {
   NEEDS_KVM();
   for (const std::string& before : {std::string(), kStart}) {
-    const Outcome outcome = play(before + "fork" + kStart + kReset);
+    const ProcessResult outcome = play(before + "fork" + kStart + kReset);
     BOOST_TEST(outcome.status == 0);
-    BOOST_TEST(count(outcome.errors, "vcpu_reset") == 1);
+    BOOST_TEST(count(outcome.err, "vcpu_reset") == 1);
     // the child's lines carry the child's id
-    const std::size_t reset = outcome.errors.find("info: vcpu_reset");
+    const std::size_t reset = outcome.err.find("info: vcpu_reset");
     BOOST_REQUIRE(reset != std::string::npos);
-    const std::size_t line = outcome.errors.rfind('[', reset);
-    const std::string ids = outcome.errors.substr(line, reset - line);
-    const std::size_t created = outcome.errors.rfind("info: vm_created");
-    BOOST_TEST(contains(outcome.errors.substr(0, created), ids));
+    const std::size_t line = outcome.err.rfind('[', reset);
+    const std::string ids = outcome.err.substr(line, reset - line);
+    const std::size_t created = outcome.err.rfind("info: vm_created");
+    BOOST_TEST(contains(outcome.err.substr(0, created), ids));
   }
 }
 
 BOOST_AUTO_TEST_CASE(a_child_that_closes_everything_closes_nothing_of_the_parents) {
   NEEDS_KVM();
   for (const char* close : {"forkclose", "vforkclose"}) {
-    const Outcome outcome = play(kStart + close + kReset);
+    const ProcessResult outcome = play(kStart + close + kReset);
     BOOST_TEST(outcome.status == 0);
-    BOOST_TEST(count(outcome.errors, "vcpu_reset") == 1);
-    BOOST_TEST(count(outcome.errors, "vm_destroyed") == 0);
+    BOOST_TEST(count(outcome.err, "vcpu_reset") == 1);
+    BOOST_TEST(count(outcome.err, "vm_destroyed") == 0);
   }
 }
 
@@ -315,36 +280,36 @@ BOOST_AUTO_TEST_CASE(beside_another_preloaded_library) {
   if (skipped_without_preloading()) return;
   const std::string ours = PRELOAD_LIBRARY, other = SECOND_LIBRARY;
   for (const std::string& both : {ours + ":" + other, other + ":" + ours}) {
-    const Outcome outcome = play(kStart + kReset, "", {{"LD_PRELOAD", both}});
+    const ProcessResult outcome = play(kStart + kReset, "", {{"LD_PRELOAD", both}});
     BOOST_TEST(outcome.status == 0);
-    BOOST_TEST(count(outcome.errors, "vcpu_reset") == 1);
-    BOOST_TEST(contains(outcome.errors, "second library saw"));
+    BOOST_TEST(count(outcome.err, "vcpu_reset") == 1);
+    BOOST_TEST(contains(outcome.err, "second library saw"));
   }
 }
 
 BOOST_AUTO_TEST_CASE(helpers_that_inherit_the_library_stay_silent) {
   if (skipped_without_preloading()) return;
-  const Outcome outcome = run_program({"sh", "-c", "echo fine; ls / >/dev/null; exit 7"},
-                                      {{"LD_PRELOAD", PRELOAD_LIBRARY},
-                                       {"VMM_PLUGINS", "/no/such/plugin.so"},
-                                       {"VMM_PRELOAD_LOG", "/no/such/log"},
-                                       {"VMM_PRELOAD_RESET_RULE", "nonsense"}});
+  const ProcessResult outcome = run({"/bin/sh", "-c", "echo fine; ls / >/dev/null; exit 7"},
+                                    {{"LD_PRELOAD", PRELOAD_LIBRARY},
+                                     {"VMM_PLUGINS", "/no/such/plugin.so"},
+                                     {"VMM_PRELOAD_LOG", "/no/such/log"},
+                                     {"VMM_PRELOAD_RESET_RULE", "nonsense"}});
   BOOST_TEST(outcome.status == 7);
-  BOOST_TEST(outcome.output == "fine\n");
-  BOOST_TEST(outcome.errors == "");
+  BOOST_TEST(outcome.out == "fine\n");
+  BOOST_TEST(outcome.err == "");
 }
 
 BOOST_AUTO_TEST_CASE(a_vmm_that_calls_the_hooks_itself_is_left_alone) {
   NEEDS_KVM();
   if (skipped_without_preloading()) return;
-  const Outcome outcome = run_program(
-      {TINY_VMM_NATIVE, "vm", "vcpu:0", "run:0", "sregs:0:reset", "regs:0:reset", "mp:0"},
-      {{"LD_PRELOAD", PRELOAD_LIBRARY},
-       {"VMM_PLUGINS", std::string(TEST_PLUGIN) + ",fail-create"},
-       {"VMM_PRELOAD_LOG", "stderr"}});
+  const ProcessResult outcome =
+      run({TINY_VMM_NATIVE, "vm", "vcpu:0", "run:0", "sregs:0:reset", "regs:0:reset", "mp:0"},
+          {{"LD_PRELOAD", PRELOAD_LIBRARY},
+           {"VMM_PLUGINS", std::string(TEST_PLUGIN) + ",fail-create"},
+           {"VMM_PRELOAD_LOG", "stderr"}});
   BOOST_TEST(outcome.status == 0);
-  BOOST_TEST(count(outcome.errors, "\n") == 1);
-  BOOST_TEST(contains(outcome.errors, "info: inert"));
+  BOOST_TEST(count(outcome.err, "\n") == 1);
+  BOOST_TEST(contains(outcome.err, "info: inert"));
 }
 
 // ---- what goes wrong ---------------------------------------------------------------------------
@@ -387,77 +352,79 @@ BOOST_DATA_TEST_CASE(what_cannot_be_given_refuses_the_vm, boost::unit_test::data
   Variables more = refusal.more;
   more["VMM_PLUGINS"] = refusal.plugins;
   more["VMM_PRELOAD_LOG"] = "";
-  const Outcome outcome = play(kStart, "", more);
+  const ProcessResult outcome = play(kStart, "", more);
   BOOST_TEST(outcome.status == 3);
-  BOOST_TEST(outcome.output == "KVM_CREATE_VM: " + std::to_string(refusal.code) + "\n");
-  BOOST_TEST(count(outcome.errors, "\n") == 1);  // one clear line
-  BOOST_TEST(contains(outcome.errors, "error: vm_refused vm=4 "));
-  BOOST_TEST(contains(outcome.errors, refusal.reason));
+  BOOST_TEST(outcome.out == "KVM_CREATE_VM: " + std::to_string(refusal.code) + "\n");
+  BOOST_TEST(count(outcome.err, "\n") == 1);  // one clear line
+  BOOST_TEST(contains(outcome.err, "error: vm_refused vm=4 "));
+  BOOST_TEST(contains(outcome.err, refusal.reason));
 }
 
 BOOST_AUTO_TEST_CASE(a_refused_vm_takes_its_first_plugins_back) {
   NEEDS_KVM();
-  const Outcome outcome =
+  const ProcessResult outcome =
       play(kStart, "", {{"VMM_PLUGINS", TEST_PLUGIN ";" TEST_PLUGIN ",fail-created"}});
   BOOST_TEST(outcome.status == 3);
-  BOOST_TEST(count(outcome.errors, "test_plugin: goodbye") == 1);
+  BOOST_TEST(count(outcome.err, "test_plugin: goodbye") == 1);
 }
 
 BOOST_AUTO_TEST_CASE(the_operator_may_choose_to_go_on_without_a_plugin) {
   NEEDS_KVM();
-  const Outcome outcome =
+  const ProcessResult outcome =
       play(kStart + kReset, "",
            {{"VMM_PRELOAD_ON_ERROR", "continue"}, {"VMM_PLUGINS", "/no/such.so;" TEST_PLUGIN}});
   BOOST_TEST(outcome.status == 0);
-  BOOST_TEST(count(outcome.errors, "error: plugin_left_out vm=4 errno=2 reason=") == 1);
-  BOOST_TEST(count(outcome.errors, "vcpu_reset") == 1);
+  BOOST_TEST(count(outcome.err, "error: plugin_left_out vm=4 errno=2 reason=") == 1);
+  BOOST_TEST(count(outcome.err, "vcpu_reset") == 1);
 }
 
 BOOST_AUTO_TEST_CASE(no_plugin_at_all_is_worth_a_warning) {
   NEEDS_KVM();
-  const Outcome outcome = play(kStart, "", {{"VMM_PLUGINS", ""}, {"VMM_PRELOAD_LOG", ""}});
+  const ProcessResult outcome = play(kStart, "", {{"VMM_PLUGINS", ""}, {"VMM_PRELOAD_LOG", ""}});
   BOOST_TEST(outcome.status == 0);
-  BOOST_TEST(count(outcome.errors, "\n") == 1);
-  BOOST_TEST(contains(outcome.errors, "warning: no_plugin"));
+  BOOST_TEST(count(outcome.err, "\n") == 1);
+  BOOST_TEST(contains(outcome.err, "warning: no_plugin"));
 }
 
 BOOST_AUTO_TEST_CASE(without_a_log_success_is_silent) {
   NEEDS_KVM();
-  const Outcome outcome = play(kStart + kReset, "", {{"VMM_PRELOAD_LOG", ""}});
+  const ProcessResult outcome = play(kStart + kReset, "", {{"VMM_PRELOAD_LOG", ""}});
   BOOST_TEST(outcome.status == 0);
-  BOOST_TEST(outcome.errors == "");
+  BOOST_TEST(outcome.err == "");
 }
 
 BOOST_AUTO_TEST_CASE(a_log_that_cannot_be_written_does_not_stop_the_vm) {
   NEEDS_KVM();
-  const Outcome outcome = play(kStart + kReset, "", {{"VMM_PRELOAD_LOG", "/no/such/folder/log"}});
+  const ProcessResult outcome =
+      play(kStart + kReset, "", {{"VMM_PRELOAD_LOG", "/no/such/folder/log"}});
   BOOST_TEST(outcome.status == 0);
-  BOOST_TEST(count(outcome.errors, "\n") == 1);
-  BOOST_TEST(contains(outcome.errors, "warning: log_failed errno=2"));
+  BOOST_TEST(count(outcome.err, "\n") == 1);
+  BOOST_TEST(contains(outcome.err, "warning: log_failed errno=2"));
 }
 
 BOOST_AUTO_TEST_CASE(a_log_file_has_the_events_and_standard_error_the_errors) {
   NEEDS_KVM();
   std::array<char, 32> path{"/tmp/vmm_preload_XXXXXX"};
   close(mkstemp(path.data()));
-  const Outcome outcome = play(kStart + kReset, "fail-reset", {{"VMM_PRELOAD_LOG", path.data()}});
+  const ProcessResult outcome =
+      play(kStart + kReset, "fail-reset", {{"VMM_PRELOAD_LOG", path.data()}});
   std::ostringstream log;
   log << std::ifstream(path.data()).rdbuf();
   std::filesystem::remove(path.data());
   BOOST_TEST(outcome.status == 0);
   BOOST_TEST(contains(log.str(), "info: vm_created"));
   BOOST_TEST(contains(log.str(), "error: vcpu_reset vm=4 vcpu=0 plugin=test_plugin result=-1"));
-  BOOST_TEST(count(outcome.errors, "\n") == 1);
-  BOOST_TEST(contains(outcome.errors, "error: vcpu_reset"));
+  BOOST_TEST(count(outcome.err, "\n") == 1);
+  BOOST_TEST(contains(outcome.err, "error: vcpu_reset"));
 }
 
 BOOST_AUTO_TEST_CASE(failures_of_the_vmms_own_calls_stay_what_they_are) {
   NEEDS_KVM();
-  const Outcome outcome = play(kStart + "badmsrs:0 shortmsrs:0" + kReset + "run:0");
+  const ProcessResult outcome = play(kStart + "badmsrs:0 shortmsrs:0" + kReset + "run:0");
   BOOST_TEST(outcome.status == 0);
-  BOOST_TEST(contains(outcome.output, "badmsrs result=-1 errno=14\n"));
-  BOOST_TEST(contains(outcome.output, "shortmsrs result=1\n"));
-  BOOST_TEST(count(outcome.errors, "vcpu_reset") == 1);
+  BOOST_TEST(contains(outcome.out, "badmsrs result=-1 errno=14\n"));
+  BOOST_TEST(contains(outcome.out, "shortmsrs result=1\n"));
+  BOOST_TEST(count(outcome.err, "vcpu_reset") == 1);
 }
 
 // ---- the MSR filter ----------------------------------------------------------------------------
@@ -470,60 +437,60 @@ constexpr const char* kRead = "exit=5 bx=600d";
 
 BOOST_AUTO_TEST_CASE(a_guest_reads_what_nobody_denies) {
   NEEDS_KVM();
-  BOOST_TEST(contains(play(" vm vcpu:0 " + kReadMsr).output, kRead));
+  BOOST_TEST(contains(play(" vm vcpu:0 " + kReadMsr).out, kRead));
 }
 
 BOOST_AUTO_TEST_CASE(a_guest_takes_a_fault_for_what_a_plugin_denies) {
   NEEDS_KVM();
-  const Outcome outcome = play(" vm vcpu:0 " + kReadMsr, "deny");
-  BOOST_TEST(contains(outcome.output, kFaulted));
-  BOOST_TEST(!contains(outcome.errors, "msr_exit_answered"));  // KVM did it
+  const ProcessResult outcome = play(" vm vcpu:0 " + kReadMsr, "deny");
+  BOOST_TEST(contains(outcome.out, kFaulted));
+  BOOST_TEST(!contains(outcome.err, "msr_exit_answered"));  // KVM did it
 }
 
 BOOST_AUTO_TEST_CASE(exits_for_denied_msrs_are_answered_and_not_seen) {
   NEEDS_KVM();
-  const Outcome outcome = play(" vm vcpu:0 exits " + kReadMsr + kReadMsr, "deny");
-  BOOST_TEST(count(outcome.output, kFaulted) == 2);
-  BOOST_TEST(count(outcome.errors, "msr_exit_answered vm=4 vcpu=0 msr=c0010000") == 1);
+  const ProcessResult outcome = play(" vm vcpu:0 exits " + kReadMsr + kReadMsr, "deny");
+  BOOST_TEST(count(outcome.out, kFaulted) == 2);
+  BOOST_TEST(count(outcome.err, "msr_exit_answered vm=4 vcpu=0 msr=c0010000") == 1);
 }
 
 BOOST_AUTO_TEST_CASE(the_vmms_own_filter_and_the_denied_msrs_together) {
   NEEDS_KVM();
-  const Outcome outcome =
+  const ProcessResult outcome =
       play(" vm exits vcpu:0 filter:3 " + kReadMsr + "filter:14" + kReadMsr, "deny");
   BOOST_TEST(outcome.status == 0);
-  BOOST_TEST(count(outcome.output, "filter result=0") == 2);
-  BOOST_TEST(count(outcome.output, kFaulted) == 2);
+  BOOST_TEST(count(outcome.out, "filter result=0") == 2);
+  BOOST_TEST(count(outcome.out, kFaulted) == 2);
 }
 
 BOOST_AUTO_TEST_CASE(a_filter_without_room_is_refused_and_the_old_one_stays) {
   NEEDS_KVM();
-  const Outcome outcome = play(" vm vcpu:0 filter:15 " + kReadMsr, "deny");
-  BOOST_TEST(contains(outcome.output, "filter result=-1 errno=" + std::to_string(ENOSPC) + "\n"));
-  BOOST_TEST(contains(outcome.errors, "error: msr_filter_full vm=4 ranges=17"));
-  BOOST_TEST(contains(outcome.output, kFaulted));
-  BOOST_TEST(contains(play(" vm filter:2", "deny-many").output, "filter result=-1"));
+  const ProcessResult outcome = play(" vm vcpu:0 filter:15 " + kReadMsr, "deny");
+  BOOST_TEST(contains(outcome.out, "filter result=-1 errno=" + std::to_string(ENOSPC) + "\n"));
+  BOOST_TEST(contains(outcome.err, "error: msr_filter_full vm=4 ranges=17"));
+  BOOST_TEST(contains(outcome.out, kFaulted));
+  BOOST_TEST(contains(play(" vm filter:2", "deny-many").out, "filter result=-1"));
 }
 
 BOOST_AUTO_TEST_CASE(a_vm_with_denied_msrs_ends_as_any_other) {
   NEEDS_KVM();
-  const Outcome outcome = play(" vm vcpu:0 vcpu:1 closevcpu:0 closevm closevcpu:1", "deny");
-  BOOST_TEST(count(outcome.errors, "vm_destroyed vm=4") == 1);
+  const ProcessResult outcome = play(" vm vcpu:0 vcpu:1 closevcpu:0 closevm closevcpu:1", "deny");
+  BOOST_TEST(count(outcome.err, "vm_destroyed vm=4") == 1);
 }
 
 // ---- cost --------------------------------------------------------------------------------------
 
 BOOST_AUTO_TEST_CASE(what_a_call_costs) {
   NEEDS_KVM();
-  const auto nanoseconds = [](const Outcome& outcome, const std::string& key) {
-    return std::stod(outcome.output.substr(outcome.output.find(key) + key.size()));
+  const auto nanoseconds = [](const ProcessResult& outcome, const std::string& key) {
+    return std::stod(outcome.out.substr(outcome.out.find(key) + key.size()));
   };
   const std::string script = " vm vcpu:0 cost:200000";
   Strings command = words(script);
   command.insert(command.begin(), TINY_VMM);
-  const Outcome bare = run_program(command, {});
-  const Outcome with = play(script);
-  const Outcome denying = play(script, "deny");
+  const ProcessResult bare = run(command, {});
+  const ProcessResult with = play(script);
+  const ProcessResult denying = play(script, "deny");
   for (const char* key : {"run=", "foreign="})
     BOOST_TEST_MESSAGE(key << " bare " << nanoseconds(bare, key) << ", preloaded "
                            << nanoseconds(with, key) << ", preloaded and denying "
@@ -539,9 +506,9 @@ BOOST_AUTO_TEST_CASE(the_launcher_sets_it_all_up) {
   if (skipped_without_preloading()) return;
   Strings command{VMM_RUN, "--plugin", TEST_PLUGIN, "--log", "stderr", "--", TINY_VMM};
   for (const std::string& word : words(kStart + kReset)) command.push_back(word);
-  const Outcome outcome = run_program(command, {});
+  const ProcessResult outcome = run(command, {});
   BOOST_TEST(outcome.status == 0);
-  BOOST_TEST(count(outcome.errors, "vcpu_reset") == 1);
+  BOOST_TEST(count(outcome.err, "vcpu_reset") == 1);
 }
 
 BOOST_AUTO_TEST_CASE(the_launcher_says_what_cannot_work) {
@@ -549,7 +516,7 @@ BOOST_AUTO_TEST_CASE(the_launcher_says_what_cannot_work) {
   const auto status = [](const Strings& arguments) {
     Strings command{VMM_RUN};
     command.insert(command.end(), arguments.begin(), arguments.end());
-    return run_program(command, {{"VMM_PLUGINS", ""}}).status;
+    return run(command, {{"VMM_PLUGINS", ""}}).status;
   };
   BOOST_TEST(status({"--plugin", TEST_PLUGIN, "--check", "--", "sh"}) == 0);
   BOOST_TEST(status({"--plugin", "nosuch.so", "--check", "--", "sh"}) == 125);
@@ -574,13 +541,13 @@ BOOST_AUTO_TEST_CASE(qemu_in_its_sandbox) {
       ",deny VMM_PRELOAD_LOG=stderr qemu-system-x86_64 -accel kvm -cpu qemu64 -machine q35 -smp 2"
       " -display none -qmp stdio -sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,"
       "resourcecontrol=deny";
-  const Outcome outcome = run_program({"sh", "-c", script}, {});
+  const ProcessResult outcome = run({"/bin/sh", "-c", script}, {});
   BOOST_TEST(outcome.status == 0);
-  BOOST_TEST(count(outcome.errors, "vm_created") == 1);
+  BOOST_TEST(count(outcome.err, "vm_created") == 1);
   for (const char* vcpu : {"vcpu=0", "vcpu=1"}) {
     // SeaBIOS itself resets once more after the first reset
     const int resets =
-        count(outcome.errors, std::string(vcpu) + " plugin=test_plugin result=0 rule=strong");
+        count(outcome.err, std::string(vcpu) + " plugin=test_plugin result=0 rule=strong");
     BOOST_TEST(resets >= 1);
     BOOST_TEST(resets <= 2);
   }
