@@ -78,6 +78,7 @@ ProcessResult play(const std::string& script, const std::string& options = "",
 }
 
 const std::string kReset = " sregs:0:reset regs:0:reset mp:0 ";
+const std::string kReadMsr = " sregs:0:guest regs:0:guest run:0 ";
 const std::string kStart = " vm vcpu:0 " + kReset + " run:0 ";
 
 #define NEEDS_KVM() \
@@ -275,6 +276,16 @@ BOOST_AUTO_TEST_CASE(a_child_that_closes_everything_closes_nothing_of_the_parent
   }
 }
 
+BOOST_AUTO_TEST_CASE(a_sandboxed_thread_may_be_the_one_that_resets) {
+  NEEDS_KVM();
+  if (skipped_without_preloading()) return;
+  const ProcessResult outcome =
+      play(" vm vcpu:0 sandbox run:0" + kReset + "run:0" + kReadMsr + kReset, "deny,cpuid",
+           {{"VMM_PRELOAD_RESET_RULE", "broad"}});
+  BOOST_TEST(outcome.status == 0);
+  BOOST_TEST(count(outcome.err, "vcpu_reset") == 2);
+}
+
 BOOST_AUTO_TEST_CASE(beside_another_preloaded_library) {
   NEEDS_KVM();
   if (skipped_without_preloading()) return;
@@ -430,7 +441,6 @@ BOOST_AUTO_TEST_CASE(failures_of_the_vmms_own_calls_stay_what_they_are) {
 // ---- the MSR filter ----------------------------------------------------------------------------
 
 namespace {
-const std::string kReadMsr = " sregs:0:guest regs:0:guest run:0 ";
 constexpr const char* kFaulted = "exit=5 bx=6b47";
 constexpr const char* kRead = "exit=5 bx=600d";
 }  // namespace
