@@ -371,6 +371,16 @@ BOOST_DATA_TEST_CASE(what_cannot_be_given_refuses_the_vm, boost::unit_test::data
   BOOST_TEST(contains(outcome.err, refusal.reason));
 }
 
+BOOST_AUTO_TEST_CASE(the_child_of_a_fork_is_refused_what_its_parent_would_be) {
+  NEEDS_KVM();
+  // the plugins were loaded, and failed to, before the fork
+  for (const char* plugins : {"/no/such/plugin.so", TEST_PLUGIN ",fail-create"}) {
+    const ProcessResult outcome = play("fork vm", "", {{"VMM_PLUGINS", plugins}});
+    BOOST_TEST(outcome.status == 3);
+    BOOST_TEST(count(outcome.err, "error: vm_refused") == 1);
+  }
+}
+
 BOOST_AUTO_TEST_CASE(a_refused_vm_takes_its_first_plugins_back) {
   NEEDS_KVM();
   const ProcessResult outcome =
