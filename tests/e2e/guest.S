@@ -1,0 +1,343 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * A guest that does to the AMD PMU what a kernel does, and says what came of it. 32-bit protected
+ * mode, no paging, no devices but the local APIC and the debug console at port 0xe9.
+ *
+ * It is an ELF with a PVH note, so that one image boots with -kernel on the machines that go
+ * through SeaBIOS (pc, q35) and on those that do not (microvm):
+ * https://xenbits.xen.org/docs/unstable/misc/pvh.html
+ *
+ * The first letter of the kernel command line (-append) is the program:
+ *   p  probe   every CPU reads each PMU register, writes one selector, reads it back, clears it
+ *   d  dirty   every CPU reports what it finds in each PMU register, then leaves all selectors at
+ *              530076 (cycles, user and kernel, interrupt, enabled) as a kernel does whose counters
+ *              are in use when the machine is reset
+ *   o  portio  OUT in a loop without end, one KVM_RUN exit each; for measurements
+ *
+ * Lines on the debug console, one register each, numbers in hexadecimal:
+ *   cpu 0: begin dirty
+ *   cpu 0: rdmsr c0010000 = 0000000000000000
+ *   cpu 0: rdmsr c0010200 #GP
+ *   cpu 0: wrmsr c0010000 = 0000000000530076
+ *   cpu 0: end
+ * CPUs come one after the other, the boot CPU first; a line is never torn.
+ */
+        .set PORT_CONSOLE, 0xe9         /* QEMU: -device isa-debugcon */
+        .set PORT_POST, 0x80            /* POST codes: every PC machine takes a write and drops it */
+        .set STALE_SELECTOR, 0x530076
+        .set LAPIC, 0xfee00000
+        .set TRAMPOLINE, 0x8000         /* start-up IPI vector 08; below 640 KiB, used by no firmware */
+        .set GP_VECTOR, 13
+
+/* ---- PVH note -------------------------------------------------------------------------------- */
+        .section .note.pvh, "a", @note
+        .balign 4
+        .long 4, 4, 18                  /* name size, desc size, XEN_ELFNOTE_PHYS32_ENTRY */
+        .asciz "Xen"
+        .long start
+
+        .text
+        .code32
+/* Entered with ebx = struct hvm_start_info, flat segments, interrupts off. */
+        .globl start
+start:
+        cli
+        cld
+        lgdt gdt_pointer
+        ljmp $0x08, $1f
+1:      call load_segments
+        movl $boot_stack, %esp
+        movl $0, busy                   /* memory outlives a reset of the machine */
+        lidt idt_pointer
+        call fill_idt
+        movl 24(%ebx), %esi             /* cmdline_paddr, low half */
+        xorl %eax, %eax
+        testl %esi, %esi
+        jz 2f
+        movb (%esi), %al
+2:      movb %al, program
+        cmpb $'o', %al
+        je portio
+        call run_program
+        call start_other_cpus
+        jmp sleep
+
+portio:
+        movw $PORT_POST, %dx
+1:      outb %al, %dx
+        jmp 1b
+
+sleep:
+        cli
+        hlt
+        jmp sleep
+
+load_segments:
+        movl $0x10, %eax
+        movw %ax, %ds
+        movw %ax, %es
+        movw %ax, %ss
+        ret
+
+/* ---- the programs ---------------------------------------------------------------------------- */
+run_program:
+        movl $text_begin, %esi
+        call put_line_start
+        movl $text_probe, %esi
+        cmpb $'p', program
+        je 1f
+        movl $text_dirty, %esi
+1:      call put_text
+        call put_newline
+        movl $all_registers, %edi
+        call read_registers
+        cmpb $'p', program
+        je 2f
+        movl $selectors, %edi
+        movl $STALE_SELECTOR, %ebx
+        call write_registers
+        movl $selectors, %edi
+        call read_registers
+        jmp 3f
+2:      movl $one_selector, %edi
+        movl $STALE_SELECTOR, %ebx
+        call write_registers
+        movl $one_selector, %edi
+        call read_registers
+        movl $one_selector, %edi
+        xorl %ebx, %ebx
+        call write_registers
+3:      movl $text_end, %esi
+        call put_line_start
+        jmp put_newline
+
+/* Reads or writes (ebx) every register of the table at edi: {first, count, step} ... {0}. */
+read_registers:
+        movl $read_register, %ebp
+        jmp for_each_register
+write_registers:
+        movl $write_register, %ebp
+for_each_register:
+1:      movl (%edi), %ecx
+        jecxz 3f
+        movl 4(%edi), %eax
+        movl %eax, registers_left
+2:      call *%ebp
+        addl 8(%edi), %ecx
+        decl registers_left
+        jnz 2b
+        addl $12, %edi
+        jmp 1b
+3:      ret
+
+/* ecx = MSR. The #GP handler sets the carry flag and continues behind the instruction. */
+read_register:
+        movl $text_rdmsr, %esi
+        call put_line_start
+        call put_msr_name
+        clc
+        rdmsr
+        jmp put_result
+
+write_register:
+        movl $text_wrmsr, %esi
+        call put_line_start
+        call put_msr_name
+        movl %ebx, %eax
+        xorl %edx, %edx
+        clc
+        wrmsr
+
+put_result:                             /* edx:eax, or the carry flag */
+        jc 1f
+        pushl %eax
+        movl $text_equals, %esi
+        call put_text
+        movl %edx, %eax
+        call put_hex
+        popl %eax
+        call put_hex
+        jmp put_newline
+1:      movl $text_gp, %esi
+        call put_text
+        jmp put_newline
+
+/* ---- the console: these keep ebx, ecx, edx, edi, ebp ------------------------------------------ */
+put_line_start:                         /* "cpu N: " and the text at esi */
+        pushl %esi
+        movl $text_cpu, %esi
+        call put_text
+        movl LAPIC + 0x20, %eax         /* APIC ID in bits 31-24 */
+        shrl $24, %eax
+        call put_digit
+        movl $text_colon, %esi
+        call put_text
+        popl %esi
+put_text:
+        lodsb
+        testb %al, %al
+        jz 1f
+        outb %al, $PORT_CONSOLE
+        jmp put_text
+1:      ret
+
+put_msr_name:
+        movl %ecx, %eax
+put_hex:                                /* eax, eight digits */
+        pushl %ecx
+        movl $8, %ecx
+1:      roll $4, %eax
+        pushl %eax
+        call put_digit
+        popl %eax
+        loop 1b
+        popl %ecx
+        ret
+
+put_digit:
+        andb $0x0f, %al
+        addb $'0', %al
+        cmpb $'9', %al
+        jbe 1f
+        addb $'a' - '9' - 1, %al
+1:      outb %al, $PORT_CONSOLE
+        ret
+
+put_newline:
+        movb $'\n', %al
+        outb %al, $PORT_CONSOLE
+        ret
+
+/* ---- faults ---------------------------------------------------------------------------------- */
+fill_idt:
+        movl $idt, %edi
+        movl $32, %ecx
+        movl $other_fault, %eax
+1:      call put_gate
+        addl $8, %edi
+        loop 1b
+        movl $idt + 8 * GP_VECTOR, %edi
+        movl $gp_fault, %eax
+put_gate:                               /* 32-bit interrupt gate to eax at edi */
+        movl %eax, %edx
+        movw %ax, (%edi)
+        movw $0x08, 2(%edi)
+        movw $0x8e00, 4(%edi)
+        shrl $16, %edx
+        movw %dx, 6(%edi)
+        ret
+
+/* Goes back without IRET, which some nested KVMs do not emulate in unpaged protected mode. */
+gp_fault:                               /* stack: error code, eip, cs, eflags */
+        movl 4(%esp), %eax
+        addl $2, %eax                   /* RDMSR and WRMSR have two bytes */
+        addl $16, %esp
+        stc
+        jmp *%eax
+
+other_fault:
+        movl $text_fault, %esi
+        call put_line_start
+        call put_newline
+        jmp sleep
+
+/* ---- the other CPUs -------------------------------------------------------------------------- */
+/* INIT and a start-up IPI to all but this one. They go through run_program one by one. */
+start_other_cpus:
+        movl $trampoline, %esi
+        movl $TRAMPOLINE, %edi
+        movl $trampoline_end - trampoline, %ecx
+        rep movsb
+        movl $0x1ff, LAPIC + 0xf0       /* software enable */
+        movl $0xc4500, LAPIC + 0x300    /* INIT, all excluding self */
+        movl $10000, %ecx
+1:      outb %al, $PORT_POST            /* time for it to arrive */
+        loop 1b
+        movl $0xc4600 | (TRAMPOLINE >> 12), LAPIC + 0x300
+        ret
+
+        .code16
+trampoline:
+        cli
+        xorw %ax, %ax
+        movw %ax, %ds
+        lgdtl TRAMPOLINE + trampoline_gdt - trampoline
+        movl %cr0, %eax
+        orl $1, %eax
+        movl %eax, %cr0
+        ljmpl $0x08, $other_cpu
+trampoline_gdt:
+        .word gdt_end - gdt - 1
+        .long gdt
+trampoline_end:
+
+        .code32
+other_cpu:
+        movl $0x10, %eax
+        movw %ax, %ds
+        movw %ax, %es
+        movw %ax, %ss
+        lidt idt_pointer
+1:      lock btsl $0, busy              /* holds the one stack and the console */
+        jnc 2f
+        pause
+        jmp 1b
+2:      movl $boot_stack, %esp
+        cld
+        call run_program
+        movl $0, busy
+        jmp sleep
+
+/* ---- data ------------------------------------------------------------------------------------ */
+        .section .rodata
+        .balign 8
+gdt:    .quad 0
+        .quad 0x00cf9b000000ffff        /* 08: code, base 0, 4 GiB */
+        .quad 0x00cf93000000ffff        /* 10: data */
+gdt_end:
+gdt_pointer:
+        .word gdt_end - gdt - 1
+        .long gdt
+idt_pointer:
+        .word 32 * 8 - 1
+        .long idt
+
+/* AMD64 Architecture Programmer's Manual, volume 2, 13.2 and appendix A: {first, count, step} */
+        .balign 4
+all_registers:
+        .long 0xc0010000, 8, 1          /* PerfEvtSel0-3, PerfCtr0-3 (the K7 set) */
+        .long 0xc0010200, 12, 1         /* PERF_CTL0, PERF_CTR0 ... PERF_CTL5, PERF_CTR5 */
+        .long 0xc0000300, 2, 1          /* PerfCntrGlobalStatus, PerfCntrGlobalCtl */
+        .long 0
+selectors:
+        .long 0xc0010000, 4, 1
+        .long 0xc0010200, 6, 2
+        .long 0
+one_selector:
+        .long 0xc0010000, 1, 1
+        .long 0
+
+text_cpu:    .asciz "cpu "
+text_colon:  .asciz ": "
+text_begin:  .asciz "begin "
+text_probe:  .asciz "probe"
+text_dirty:  .asciz "dirty"
+text_rdmsr:  .asciz "rdmsr "
+text_wrmsr:  .asciz "wrmsr "
+text_equals: .asciz " = "
+text_gp:     .asciz " #GP"
+text_fault:  .asciz "fault"
+text_end:    .asciz "end"
+
+        .bss
+        .balign 16
+idt:    .skip 32 * 8
+        .skip 1024
+boot_stack:
+busy:   .skip 4
+registers_left:
+        .skip 4
+program:
+        .skip 1
+
+        .section .note.GNU-stack, "", @progbits
