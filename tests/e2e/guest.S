@@ -7,12 +7,12 @@
  * through SeaBIOS (pc, q35) and on those that do not (microvm):
  * https://xenbits.xen.org/docs/unstable/misc/pvh.html
  *
- * The first letter of the kernel command line (-append) is the program:
- *   p  probe   every CPU reads each PMU register, writes one selector, reads it back, clears it
- *   d  dirty   every CPU reports what it finds in each PMU register, then leaves all selectors at
- *              530076 (cycles, user and kernel, interrupt, enabled) as a kernel does whose counters
- *              are in use when the machine is reset
- *   o  portio  OUT in a loop without end, one KVM_RUN exit each; for measurements
+ * The kernel command line (-append) is the program and the number of CPUs, one digit: "dirty 4".
+ *   probe   every CPU reads each PMU register, writes one selector, reads it back, clears it
+ *   dirty   every CPU reports what it finds in each PMU register, then leaves all selectors at
+ *           530076 (cycles, user and kernel, interrupt, enabled) as a kernel does whose counters
+ *           are in use when the machine is reset
+ *   out     OUT in a loop without end, one KVM_RUN exit each; for measurements
  *
  * Lines on the debug console, one register each, numbers in hexadecimal:
  *   cpu 0: begin dirty
@@ -47,20 +47,26 @@ start:
         ljmp $0x08, $1f
 1:      call load_segments
         movl $boot_stack, %esp
-        movl $0, busy                   /* memory outlives a reset of the machine */
         lidt idt_pointer
         call fill_idt
         movl 24(%ebx), %esi             /* cmdline_paddr, low half */
         xorl %eax, %eax
         testl %esi, %esi
-        jz 2f
+        jz 3f
         movb (%esi), %al
-2:      movb %al, program
-        cmpb $'o', %al
+        movb %al, program
+2:      lodsb
+        testb %al, %al
+        jz 3f
+        cmpb $' ', %al
+        jne 2b
+        movzbl (%esi), %eax
+        subl $'0', %eax
+        movl %eax, cpus
+3:      cmpb $'o', program
         je portio
         call run_program
-        call start_other_cpus
-        jmp sleep
+        jmp start_other_cpus
 
 portio:
         movw $PORT_POST, %dx
@@ -242,19 +248,32 @@ other_fault:
         jmp sleep
 
 /* ---- the other CPUs -------------------------------------------------------------------------- */
-/* INIT and a start-up IPI to all but this one. They go through run_program one by one. */
+/* INIT and a start-up IPI to one after the other. Each is waited for, so that one stack does for all
+ * and nothing must be locked (a nested KVM that emulates unpaged code may not make LOCK atomic). */
 start_other_cpus:
         movl $trampoline, %esi
         movl $TRAMPOLINE, %edi
         movl $trampoline_end - trampoline, %ecx
         rep movsb
         movl $0x1ff, LAPIC + 0xf0       /* software enable */
-        movl $0xc4500, LAPIC + 0x300    /* INIT, all excluding self */
+        xorl %ebx, %ebx
+1:      incl %ebx
+        cmpl cpus, %ebx
+        jae 4f
+        movl $0, cpu_done
+        movl %ebx, %eax
+        shll $24, %eax
+        movl %eax, LAPIC + 0x310        /* destination: APIC ID */
+        movl $0x4500, LAPIC + 0x300     /* INIT, assert */
         movl $10000, %ecx
-1:      outb %al, $PORT_POST            /* time for it to arrive */
-        loop 1b
-        movl $0xc4600 | (TRAMPOLINE >> 12), LAPIC + 0x300
-        ret
+2:      outb %al, $PORT_POST            /* time for it to arrive */
+        loop 2b
+        movl $0x4600 | (TRAMPOLINE >> 12), LAPIC + 0x300
+3:      pause
+        cmpl $0, cpu_done
+        je 3b
+        jmp 1b
+4:      jmp sleep
 
         .code16
 trampoline:
@@ -278,14 +297,10 @@ other_cpu:
         movw %ax, %es
         movw %ax, %ss
         lidt idt_pointer
-1:      lock btsl $0, busy              /* holds the one stack and the console */
-        jnc 2f
-        pause
-        jmp 1b
-2:      movl $boot_stack, %esp
+        movl $boot_stack, %esp
         cld
         call run_program
-        movl $0, busy
+        movl $1, cpu_done
         jmp sleep
 
 /* ---- data ------------------------------------------------------------------------------------ */
@@ -334,7 +349,9 @@ text_end:    .asciz "end"
 idt:    .skip 32 * 8
         .skip 1024
 boot_stack:
-busy:   .skip 4
+cpus:   .skip 4
+cpu_done:
+        .skip 4
 registers_left:
         .skip 4
 program:
