@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: MIT
+//
+// Do two sets of KVM facts say the same? Every row and every field is compared. Two things may
+// differ, as they are no answer of KVM's: what a counter held before it was written ("value" of a
+// counter's row: the host's own events may have counted), and rows that the caller leaves out.
+#pragma once
+
+#include <cstdint>
+#include <fstream>
+#include <iterator>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace facts {
+
+struct Comparison {
+  size_t rows = 0;                       ///< compared
+  std::vector<std::string> differences;  ///< one a row: both sides
+};
+
+/// Lines of a recording. Throws std::runtime_error where there is no such file.
+inline std::vector<std::string> load(const std::string& path) {
+  std::ifstream file(path);
+  if (!file) throw std::runtime_error("cannot read " + path);
+  std::vector<std::string> lines;
+  for (std::string line; std::getline(file, line);) lines.push_back(line);
+  return lines;
+}
+
+inline bool is_counter(const nlohmann::json& row) {
+  if (row.value("fact", "") != "msr") return false;
+  const auto msr = std::stoul(row.at("msr").get<std::string>(), nullptr, 16);
+  const bool legacy = msr >= 0xc0010004 && msr <= 0xc0010007;
+  const bool extended = msr >= 0xc0010200 && msr <= 0xc001020b && msr % 2 == 1;
+  return legacy || extended;
+}
+
+/// Parsed rows, without those whose "fact" is in `without`.
+inline std::vector<nlohmann::json> parse(const std::vector<std::string>& lines,
+                                         const std::set<std::string>& without) {
+  std::vector<nlohmann::json> rows;
+  for (const std::string& line : lines) {
+    auto row = nlohmann::json::parse(line);
+    if (without.contains(row.value("fact", ""))) continue;
+    if (is_counter(row)) row.erase("value");
+    rows.push_back(std::move(row));
+  }
+  return rows;
+}
+
+inline Comparison compare(const std::vector<std::string>& expected,
+                          const std::vector<std::string>& actual,
+                          const std::set<std::string>& without = {}) {
+  const auto want = parse(expected, without);
+  const auto have = parse(actual, without);
+  Comparison result;
+  result.rows = std::max(want.size(), have.size());
+  for (size_t i = 0; i < result.rows; ++i) {
+    const std::string left = i < want.size() ? want[i].dump() : "(no row)";
+    const std::string right = i < have.size() ? have[i].dump() : "(no row)";
+    if (left != right) result.differences.push_back("expected " + left + "\n  actual " + right);
+  }
+  return result;
+}
+
+}  // namespace facts
