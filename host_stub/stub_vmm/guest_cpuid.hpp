@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: MIT
+//
+// The CPUID that a VM's guest gets: what KVM supports, with the PMU bits that a test or a user
+// wants, as a KVM_SET_CPUID2 request and as lookups.
+#pragma once
+
+#include <vmm/kvm_uapi.h>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <tl/expected.hpp>
+#include <vector>
+
+#include "guest_sim/linux_guest.hpp"
+#include "kvm/kvm.hpp"
+
+namespace host_stub {
+
+/// What of the guest's CPUID differs from what KVM supports.
+struct CpuidModel {
+  enum class Pmu : uint8_t {
+    host,   ///< as KVM supports it
+    plain,  ///< no PerfCtrExtCore, no PerfMonV2
+    core,   ///< PerfCtrExtCore
+    v2,     ///< PerfCtrExtCore and PerfMonV2 with `counters`
+  };
+  enum class Vendor : uint8_t { host, amd, hygon, intel };
+  Pmu pmu = Pmu::host;
+  uint8_t counters = 6;  ///< EBX[3:0] of 0x80000022, 0..15; only with v2
+  Vendor vendor = Vendor::host;
+
+  /// "host", "plain", "core", "v2", "v2=4"; then ",vendor=amd|hygon|intel". Error: what is allowed.
+  static tl::expected<CpuidModel, std::string> parse(std::string_view text);
+};
+
+class GuestCpuidTable {
+ public:
+  /// KVM_GET_SUPPORTED_CPUID, changed as the model says. Error: a line with the errno.
+  static tl::expected<GuestCpuidTable, std::string> make(Kvm& kvm, const CpuidModel& model);
+
+  /// KVM_SET_CPUID2 on a vCPU: 0 or -errno.
+  int32_t apply(Vcpu& vcpu) const;
+
+  /// What the guest's CPUID instruction returns: zeros for a leaf that is not there.
+  CpuidResult lookup(uint32_t leaf, uint32_t subleaf) const;
+
+ private:
+  std::vector<kvm_cpuid_entry2> entries_;
+};
+
+}  // namespace host_stub

@@ -1,0 +1,311 @@
+// SPDX-License-Identifier: MIT
+#include "stub_vmm/stub_vmm.hpp"
+
+#include <fmt/format.h>
+#include <vmm/kvm_uapi.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <optional>
+#include <thread>
+#include <utility>
+
+#include "host_kit/msr_io.hpp"
+
+namespace host_stub {
+namespace {
+
+/// Room of the batch that is lent to plugins, as many as one KVM_SET_MSRS takes.
+constexpr std::size_t kBatchCapacity = VMM_KVM_MAX_MSRS;
+
+/// What a VMM with a filter of its own denies on its own account here: LS_CFG, an MSR that no guest
+/// of ours touches.
+constexpr vmm_msr_range kOwnDeniedRange{0xc0011020, 1};
+
+tl::unexpected<VmmError> failed(int32_t code, std::string text) {
+  return tl::unexpected(VmmError{code, std::move(text)});
+}
+
+tl::unexpected<VmmError> ioctl_failed(const char* name, int32_t code, const char* hint = "") {
+  return failed(code, fmt::format("{} failed: {}{}", name, std::strerror(-code), hint));
+}
+
+constexpr const char* kBusyHint =
+    ": with a mediated vPMU KVM needs the host's PMU for the guest, and this host has system-wide "
+    "perf events, such as its NMI watchdog. Turn those off (sysctl kernel.nmi_watchdog=0; end "
+    "'perf ... -a'), or make the VM without vPMU (pmu-cap-disabled=on)";
+
+}  // namespace
+
+struct StubVmm::VcpuRecord {
+  uint32_t index = 0;
+  std::unique_ptr<Vcpu> vcpu;
+  kvm_regs regs{};
+  kvm_sregs sregs{};
+  kvm_mp_state mp_state{};
+  std::optional<kvm_lapic_state> lapic;
+};
+
+StubVmm::StubVmm(Kvm& kvm, const VmmConfig& config, EventSink events)
+    : kvm_(kvm), config_(config), events_(std::move(events)) {}
+
+StubVmm::~StubVmm() {
+  guest_.reset();
+  plugin_vms_.clear();  // vm_destroyed, while the VM is still there
+  vcpus_.clear();
+  vm_.reset();
+  plugins_.clear();  // destroy
+  libraries_.clear();
+}
+
+VmmResult<std::unique_ptr<StubVmm>> StubVmm::create(Kvm& kvm, const VmmConfig& config,
+                                                    EventSink events) {
+  std::unique_ptr<StubVmm> me(new StubVmm(kvm, config, std::move(events)));
+  auto cpuid = GuestCpuidTable::make(kvm, config.cpuid);
+  if (!cpuid) return failed(-EIO, cpuid.error());
+  me->cpuid_ = std::make_unique<GuestCpuidTable>(std::move(*cpuid));
+  if (auto done = me->load_plugins(); !done) return tl::unexpected(done.error());
+  if (auto done = me->create_vm(); !done) return tl::unexpected(done.error());
+  for (uint32_t index = 0; index < config.vcpus; ++index)
+    if (auto done = me->create_vcpu(index); !done) return tl::unexpected(done.error());
+  if (auto done = me->build_msr_list(); !done) return tl::unexpected(done.error());
+  if (auto done = me->reset(); !done) return tl::unexpected(done.error());
+
+  std::vector<Vcpu*> vcpus;
+  for (const auto& record : me->vcpus_) vcpus.push_back(record->vcpu.get());
+  me->guest_ = std::make_unique<LinuxGuest>(
+      std::move(vcpus),
+      [raw = me.get()](uint32_t leaf, uint32_t subleaf) {
+        return raw->cpuid_->lookup(leaf, subleaf);
+      },
+      [raw = me.get()](const std::string& line) {
+        raw->emit({Event::Kind::guest, "guest", line, 0, 0});
+      });
+  return me;
+}
+
+VmmResult<void> StubVmm::load_plugins() {
+  // instances refer to their library's descriptor, so these must not move any more
+  libraries_.reserve(config_.plugins.size());
+  for (const PluginSpec& spec : config_.plugins) {
+    auto library = host_kit::PluginLibrary::open(spec.path);
+    if (!library) return failed(-ENOEXEC, library.error());
+    libraries_.push_back(std::move(*library));
+    auto instance = host_kit::PluginInstance::create(libraries_.back().descriptor(), *this,
+                                                     spec.options.c_str());
+    if (!instance) return failed(instance.error().code, instance.error().text);
+    hook_event("create", spec.options, 0);
+    plugins_.push_back(std::move(*instance));
+  }
+  return {};
+}
+
+VmmResult<void> StubVmm::create_vm() {
+  auto vm = kvm_.create_vm();
+  if (!vm) return ioctl_failed("KVM_CREATE_VM", vm.error());
+  vm_ = std::move(*vm);
+  if (config_.msr_filter) {
+    denied_.push_back(kOwnDeniedRange);
+    if (const int32_t result = set_filter(); result < 0)
+      return ioctl_failed("KVM_X86_SET_MSR_FILTER", result);
+  }
+  for (const auto& plugin : plugins_) {
+    auto created = host_kit::PluginVm::created(*plugin, reinterpret_cast<vmm_vm_handle>(vm_.get()),
+                                               config_.vcpus);
+    if (!created) {
+      hook_event("vm_created", created.error().text, created.error().code);
+      return failed(created.error().code, created.error().text);
+    }
+    hook_event("vm_created", "", 0);
+    plugin_vms_.push_back(std::move(*created));
+  }
+  if (!config_.irqchip) return {};
+  if (const int32_t result = vm_->ioctl(KVM_CREATE_IRQCHIP, nullptr); result < 0)
+    return ioctl_failed("KVM_CREATE_IRQCHIP", result);
+  return {};
+}
+
+VmmResult<void> StubVmm::create_vcpu(uint32_t index) {
+  auto record = std::make_unique<VcpuRecord>();
+  record->index = index;
+  auto vcpu = vm_->create_vcpu(index);
+  if (!vcpu)
+    return ioctl_failed("KVM_CREATE_VCPU", vcpu.error(), vcpu.error() == -EBUSY ? kBusyHint : "");
+  record->vcpu = std::move(*vcpu);
+  if (const int32_t result = cpuid_->apply(*record->vcpu); result < 0)
+    return ioctl_failed("KVM_SET_CPUID2", result);
+  // KVM makes a vCPU in its reset state: that is what later resets put back
+  Vcpu& cpu = *record->vcpu;
+  if (const int32_t result = cpu.ioctl(KVM_GET_REGS, &record->regs); result < 0)
+    return ioctl_failed("KVM_GET_REGS", result);
+  if (const int32_t result = cpu.ioctl(KVM_GET_SREGS, &record->sregs); result < 0)
+    return ioctl_failed("KVM_GET_SREGS", result);
+  if (const int32_t result = cpu.ioctl(KVM_GET_MP_STATE, &record->mp_state); result < 0)
+    return ioctl_failed("KVM_GET_MP_STATE", result);
+  if (config_.irqchip) {
+    record->lapic.emplace();
+    if (const int32_t result = cpu.ioctl(KVM_GET_LAPIC, &*record->lapic); result < 0)
+      return ioctl_failed("KVM_GET_LAPIC", result);
+  }
+  vcpus_.push_back(std::move(record));
+  return {};
+}
+
+VmmResult<void> StubVmm::build_msr_list() {
+  for (const auto& plugin : plugin_vms_) {
+    auto list = plugin->msr_list();
+    if (!list) {
+      hook_event("msr_list_build", list.error().text, list.error().code);
+      return failed(list.error().code, list.error().text);
+    }
+    hook_event("msr_list_build", fmt::format("{} entries", list->size()), 0);
+    msr_list_.insert(msr_list_.end(), list->begin(), list->end());
+  }
+  return {};
+}
+
+VmmResult<void> StubVmm::reset() {
+  if (!config_.parallel_reset) {
+    for (const auto& record : vcpus_)
+      if (auto done = reset_vcpu(*record); !done) return done;
+    return {};
+  }
+  std::vector<VmmResult<void>> results(vcpus_.size());
+  std::vector<std::thread> threads;
+  for (std::size_t i = 0; i < vcpus_.size(); ++i)
+    threads.emplace_back([&, i] { results[i] = reset_vcpu(*vcpus_[i]); });
+  for (std::thread& thread : threads) thread.join();
+  for (const auto& result : results)
+    if (!result) return result;
+  return {};
+}
+
+VmmResult<void> StubVmm::reset_vcpu(VcpuRecord& record) {
+  Vcpu& cpu = *record.vcpu;
+  if (const int32_t result = cpu.ioctl(KVM_SET_SREGS, &record.sregs); result < 0)
+    return ioctl_failed("KVM_SET_SREGS", result);
+  if (const int32_t result = cpu.ioctl(KVM_SET_REGS, &record.regs); result < 0)
+    return ioctl_failed("KVM_SET_REGS", result);
+  if (record.lapic)
+    if (const int32_t result = cpu.ioctl(KVM_SET_LAPIC, &*record.lapic); result < 0)
+      return ioctl_failed("KVM_SET_LAPIC", result);
+  if (const int32_t result = cpu.ioctl(KVM_SET_MP_STATE, &record.mp_state); result < 0)
+    return ioctl_failed("KVM_SET_MP_STATE", result);
+  return call_vcpu_reset(record);
+}
+
+VmmResult<void> StubVmm::call_vcpu_reset(VcpuRecord& record) {
+  const auto handle = reinterpret_cast<vmm_vcpu_handle>(record.vcpu.get());
+  host_kit::MsrBatch batch(kBatchCapacity);
+  for (const auto& plugin : plugin_vms_) {
+    const std::size_t before = batch.entries().size();
+    const int32_t result =
+        plugin->vcpu_reset(record.index, handle, config_.batch ? batch.sink() : nullptr);
+    hook_event("vcpu_reset", fmt::format("vCPU {}", record.index), result);
+    if (result == 0) continue;
+    batch.truncate(before);
+    return failed(result, fmt::format("vcpu_reset of vCPU {} failed: {}", record.index,
+                                      std::strerror(-result)));
+  }
+  if (batch.entries().empty()) return {};
+  const auto refused = batch.flush(*this, handle);
+  if (!refused) return failed(refused.error().code, refused.error().text);
+  for (const vmm_msr& entry : *refused)
+    log(VMM_LOG_WARNING, "host_stub",
+        fmt::format("vCPU {}: KVM refuses {:08x} = {:x} of the reset batch, skipped", record.index,
+                    entry.index, entry.value));
+  return {};
+}
+
+VmmResult<StubVmm::VmState> StubVmm::save() {
+  VmState state;
+  for (const auto& record : vcpus_) {
+    auto saved = host_kit::save_msrs(*this, reinterpret_cast<vmm_vcpu_handle>(record->vcpu.get()),
+                                     msr_list_);
+    if (!saved) return failed(saved.error().code, saved.error().text);
+    state.push_back(std::move(*saved));
+  }
+  return state;
+}
+
+VmmResult<void> StubVmm::restore(const VmState& state) {
+  std::string dropped;
+  if (state.size() != vcpus_.size())
+    return failed(-EINVAL, fmt::format("the state has {} vCPUs, this VM has {}", state.size(),
+                                       vcpus_.size()));
+  for (std::size_t i = 0; i < vcpus_.size(); ++i) {
+    const auto report = host_kit::restore_msrs(
+        *this, reinterpret_cast<vmm_vcpu_handle>(vcpus_[i]->vcpu.get()), msr_list_, state[i]);
+    if (!report)
+      return failed(report.error().code, fmt::format("vCPU {}: {}", i, report.error().text));
+    for (const host_kit::SavedMsr& msr : report->dropped)
+      dropped += fmt::format("; vCPU {} {:08x}={:x}", i, msr.index, msr.value);
+  }
+  if (!dropped.empty())
+    log(VMM_LOG_WARNING, "host_stub",
+        "restore: this host lacks registers of the saved state, dropped" + dropped);
+  return {};
+}
+
+vmm_vcpu_handle StubVmm::handle_of(uint32_t index) {
+  return reinterpret_cast<vmm_vcpu_handle>(vcpus_[index]->vcpu.get());
+}
+
+// ---- host_kit::Host ----------------------------------------------------------------------------
+
+int32_t StubVmm::vm_ioctl(vmm_vm_handle vm, uint32_t request, void* arg) noexcept {
+  return reinterpret_cast<Vm*>(vm)->ioctl(request, arg);
+}
+
+int32_t StubVmm::vcpu_ioctl(vmm_vcpu_handle vcpu, uint32_t request, void* arg) noexcept {
+  return reinterpret_cast<Vcpu*>(vcpu)->ioctl(request, arg);
+}
+
+void StubVmm::log(uint32_t level, std::string_view source, std::string_view message) noexcept {
+  emit({Event::Kind::log, std::string(source), std::string(message), 0, level});
+}
+
+int32_t StubVmm::get_cpuid(vmm_vm_handle, vmm_vcpu_handle, uint32_t leaf, uint32_t subleaf,
+                           std::span<uint32_t, 4> registers) noexcept {
+  const CpuidResult result = cpuid_->lookup(leaf, subleaf);
+  registers[0] = result.eax;
+  registers[1] = result.ebx;
+  registers[2] = result.ecx;
+  registers[3] = result.edx;
+  return 0;
+}
+
+int32_t StubVmm::deny_msrs(vmm_vm_handle, std::span<const vmm_msr_range> ranges) noexcept {
+  if (denied_.size() + ranges.size() > KVM_MSR_FILTER_MAX_RANGES) return -ENOSPC;
+  const std::size_t before = denied_.size();
+  denied_.insert(denied_.end(), ranges.begin(), ranges.end());
+  const int32_t result = set_filter();
+  if (result < 0) denied_.resize(before);
+  return result;
+}
+
+/// The VM's one filter, made anew of all that is denied.
+int32_t StubVmm::set_filter() noexcept {
+  static uint64_t deny_all[4] = {};  // bits of up to 256 MSRs a range; KVM only reads it
+  kvm_msr_filter filter{};
+  filter.flags = KVM_MSR_FILTER_DEFAULT_ALLOW;
+  for (std::size_t i = 0; i < denied_.size(); ++i) {
+    if (denied_[i].count > 8 * sizeof deny_all) return -EINVAL;
+    filter.ranges[i] = {KVM_MSR_FILTER_READ | KVM_MSR_FILTER_WRITE, denied_[i].count,
+                        denied_[i].base, reinterpret_cast<uint8_t*>(deny_all)};
+  }
+  return vm_->ioctl(KVM_X86_SET_MSR_FILTER, &filter);
+}
+
+void StubVmm::emit(Event event) noexcept {
+  if (!events_) return;
+  const std::lock_guard lock(events_mutex_);
+  events_(event);
+}
+
+void StubVmm::hook_event(const char* name, std::string text, int32_t result) noexcept {
+  emit({Event::Kind::hook, name, std::move(text), result, 0});
+}
+
+}  // namespace host_stub

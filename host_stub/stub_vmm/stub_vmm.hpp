@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: MIT
+//
+// A small VMM that calls the hooks of vmm/plugin.h where a real one does: one VM on any KVM
+// backend, its vCPUs, resets, save and restore. It is a host_kit::Host, so the ioctls of plugins go
+// to the same backend.
+//
+// Threads: one thread drives it; with parallel_reset a reset uses one thread a vCPU.
+#pragma once
+
+#include <vmm/plugin.h>
+
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <tl/expected.hpp>
+#include <vector>
+
+#include "guest_sim/linux_guest.hpp"
+#include "host_kit/host.hpp"
+#include "host_kit/msr_state.hpp"
+#include "host_kit/plugin_instance.hpp"
+#include "host_kit/plugin_library.hpp"
+#include "kvm/kvm.hpp"
+#include "stub_vmm/event.hpp"
+#include "stub_vmm/guest_cpuid.hpp"
+
+namespace host_stub {
+
+struct PluginSpec {
+  std::string path;
+  std::string options;
+};
+
+struct VmmConfig {
+  uint32_t vcpus = 1;
+  bool irqchip = true;          ///< KVM_CREATE_IRQCHIP
+  bool batch = false;           ///< lend plugins a KVM_SET_MSRS batch at a reset
+  bool msr_filter = false;      ///< the VMM has an MSR filter of its own, and offers deny_msrs
+  bool parallel_reset = false;  ///< each vCPU is reset by a thread of its own
+  CpuidModel cpuid;
+  std::vector<PluginSpec> plugins;
+};
+
+/// Why a VM could not be made, or a step could not be done.
+struct VmmError {
+  int32_t code = 0;  ///< negated errno
+  std::string text;
+};
+template <typename T>
+using VmmResult = tl::expected<T, VmmError>;
+
+class StubVmm final : public host_kit::Host {
+ public:
+  /// Loads the plugins, makes the VM and its vCPUs, and puts them into their first reset.
+  /// `kvm` must outlive the VMM; `events` may be empty.
+  static VmmResult<std::unique_ptr<StubVmm>> create(Kvm& kvm, const VmmConfig& config,
+                                                    EventSink events);
+  ~StubVmm() override;
+
+  /// A machine reset: every vCPU's registers and local APIC, then vcpu_reset for each.
+  VmmResult<void> reset();
+
+  /// The MSRs that plugins list, of every vCPU.
+  using VmState = std::vector<std::vector<host_kit::SavedMsr>>;
+  VmmResult<VmState> save();
+  /// Restores by this VM's own list; what is dropped is one warning for the VM.
+  VmmResult<void> restore(const VmState& state);
+
+  LinuxGuest& guest() { return *guest_; }
+  Vcpu& vcpu(uint32_t index) { return *vcpus_[index]->vcpu; }
+  Vm& vm() { return *vm_; }
+  const std::vector<vmm_msr>& msr_list() const { return msr_list_; }
+  const std::vector<std::unique_ptr<host_kit::PluginVm>>& plugin_vms() const { return plugin_vms_; }
+  vmm_vcpu_handle handle_of(uint32_t index);
+
+  // host_kit::Host
+  const char* name() const noexcept override { return "host_stub"; }
+  int32_t vm_ioctl(vmm_vm_handle vm, uint32_t request, void* arg) noexcept override;
+  int32_t vcpu_ioctl(vmm_vcpu_handle vcpu, uint32_t request, void* arg) noexcept override;
+  void log(uint32_t level, std::string_view source, std::string_view message) noexcept override;
+  int32_t get_cpuid(vmm_vm_handle vm, vmm_vcpu_handle vcpu, uint32_t leaf, uint32_t subleaf,
+                    std::span<uint32_t, 4> registers) noexcept override;
+  bool has_msr_filter() const noexcept override { return config_.msr_filter; }
+  int32_t deny_msrs(vmm_vm_handle vm, std::span<const vmm_msr_range> ranges) noexcept override;
+
+ private:
+  /// A vCPU and the state that KVM gave it at its creation, which is its reset state.
+  struct VcpuRecord;
+
+  StubVmm(Kvm& kvm, const VmmConfig& config, EventSink events);
+  VmmResult<void> load_plugins();
+  VmmResult<void> create_vm();
+  VmmResult<void> create_vcpu(uint32_t index);
+  VmmResult<void> build_msr_list();
+  VmmResult<void> reset_vcpu(VcpuRecord& record);
+  VmmResult<void> call_vcpu_reset(VcpuRecord& record);
+  int32_t set_filter() noexcept;
+  void emit(Event event) noexcept;
+  void hook_event(const char* name, std::string text, int32_t result) noexcept;
+
+  Kvm& kvm_;
+  const VmmConfig config_;
+  EventSink events_;
+  std::mutex events_mutex_;
+  std::unique_ptr<GuestCpuidTable> cpuid_;
+  std::vector<host_kit::PluginLibrary> libraries_;
+  std::vector<std::unique_ptr<host_kit::PluginInstance>> plugins_;
+  std::unique_ptr<Vm> vm_;
+  std::vector<std::unique_ptr<VcpuRecord>> vcpus_;
+  std::vector<std::unique_ptr<host_kit::PluginVm>> plugin_vms_;
+  std::vector<vmm_msr> msr_list_;
+  std::vector<vmm_msr_range> denied_;
+  std::unique_ptr<LinuxGuest> guest_;
+};
+
+}  // namespace host_stub

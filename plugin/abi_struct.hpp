@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: MIT
+//
+// Structs of vmm/plugin.h that another version of the header may have made longer or shorter.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+
+namespace svm_pmu {
+
+/// The size that a struct had in ABI 1.0, the smallest that is accepted. Once a minor version
+/// appends a field this becomes the offset of the first one that it appended.
+template <typename T>
+inline constexpr uint32_t kSizeV1_0 = sizeof(T);
+
+/// Copies as much of `from` as both sides know into a zeroed `to`. False if there is no struct or
+/// less of it than ABI 1.0 has. S2.
+template <typename T>
+bool copy_struct(T& to, const T* from) noexcept {
+  to = T{};
+  if (from == nullptr || from->struct_size < kSizeV1_0<T>) return false;
+  std::memcpy(static_cast<void*>(&to), from, std::min<std::size_t>(from->struct_size, sizeof to));
+  return true;
+}
+
+}  // namespace svm_pmu

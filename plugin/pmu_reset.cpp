@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: MIT
+#include "pmu_reset.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <span>
+
+#include "abi_struct.hpp"
+#include "amd_pmu.hpp"
+#include "kvm.hpp"
+#include "pmu_layout.hpp"
+
+namespace svm_pmu {
+namespace {
+
+/// One vCPU's reset under way.
+struct Reset {
+  Vm& vm;
+  const vmm_vcpu& vcpu;
+  uint32_t absent = 0;  ///< msr_bit of what KVM turned out not to have
+  int32_t result = 0;   ///< the first failure
+
+  void failed(int32_t code, const Text& what) noexcept {
+    Text line;
+    line << "reset of vCPU " << vcpu.index << ": " << what.view();
+    vm.host.log(VMM_LOG_ERROR, line);
+    if (result == 0) result = code;
+  }
+};
+
+void fill(kvm::MsrRequest& request, std::span<const vmm_msr> entries) noexcept {
+  request.header = {static_cast<uint32_t>(entries.size()), 0};
+  for (std::size_t i = 0; i < entries.size(); ++i)
+    request.entries[i] = {entries[i].index, 0, entries[i].value};
+}
+
+Text ioctl_failed(const char* name, uint32_t index, std::size_t count, int32_t code) noexcept {
+  Text what;
+  what << name << " of " << static_cast<uint64_t>(count) << " MSRs from " << Hex{index, 8}
+       << " on failed: " << Errno{code};
+  return what;
+}
+
+/// Looks at a register whose write KVM refused.
+///
+/// KVM answers the same each time, so a register that refuses both ways twice is not there. The
+/// second round costs nothing that matters (once a VM and register) and keeps a hiccup of whatever
+/// stands between plugin and kernel from being taken for "not there" for the rest of the VM's life.
+void examine_refused(Reset& reset, const vmm_msr& wanted) noexcept {
+  constexpr int kRounds = 2;
+  kvm::MsrRequest request;
+  for (int round = 0; round < kRounds; ++round) {
+    fill(request, {&wanted, 1});
+    const int32_t got = kvm::get_msrs(reset.vm.host, reset.vcpu.handle, request);
+    if (got < 0) return reset.failed(got, ioctl_failed("KVM_GET_MSRS", wanted.index, 1, got));
+    const uint64_t value = request.entries[0].data;
+    if (got == 1 && value == wanted.value) return;
+    fill(request, {&wanted, 1});
+    const int32_t set = kvm::set_msrs(reset.vm.host, reset.vcpu.handle, request);
+    if (set < 0) return reset.failed(set, ioctl_failed("KVM_SET_MSRS", wanted.index, 1, set));
+    if (set == 1) return;
+    if (got == 0) continue;
+    // A live GLOBAL_CTL takes any value and drops what it does not have. One that reads 0 and takes
+    // nothing but 0 is only KVM's answer for a register that it lists and this guest lacks.
+    if (wanted.index == amd::kGlobalCtl && value == 0) break;
+    Text what;
+    what << "KVM_SET_MSRS refuses " << Hex{wanted.index, 8} << " = " << Hex{wanted.value}
+         << "; it keeps " << Hex{value};
+    return reset.failed(-EIO, what);
+  }
+  reset.absent |= msr_bit(wanted.index);
+}
+
+/// Writes all entries, going on behind each that KVM refuses.
+void write(Reset& reset, std::span<const vmm_msr> entries) noexcept {
+  kvm::MsrRequest request;
+  while (!entries.empty()) {
+    fill(request, entries);
+    const int32_t taken = kvm::set_msrs(reset.vm.host, reset.vcpu.handle, request);
+    if (taken < 0)
+      return reset.failed(
+          taken, ioctl_failed("KVM_SET_MSRS", entries.front().index, entries.size(), taken));
+    entries = entries.subspan(static_cast<std::size_t>(taken));
+    if (entries.empty()) return;
+    examine_refused(reset, entries.front());
+    entries = entries.subspan(1);
+  }
+}
+
+/// Reads the selectors of the plan back: none may be enabled.
+void verify(Reset& reset, std::span<const vmm_msr> written) noexcept {
+  MsrWrites<amd::kExtCounters> selectors;
+  for (const vmm_msr& entry : written)
+    if (is_selector(entry.index) && (reset.absent & msr_bit(entry.index)) == 0)
+      selectors.add(entry.index, 0);
+  kvm::MsrRequest request;
+  for (auto left = selectors.view(); !left.empty();) {
+    fill(request, left);
+    const int32_t taken = kvm::get_msrs(reset.vm.host, reset.vcpu.handle, request);
+    if (taken < 0)
+      return reset.failed(taken,
+                          ioctl_failed("KVM_GET_MSRS", left.front().index, left.size(), taken));
+    const auto read = static_cast<std::size_t>(taken);
+    for (std::size_t i = 0; i < read; ++i) {
+      const kvm_msr_entry& entry = request.entries[i];
+      if ((entry.data & amd::kSelectorEn) == 0) continue;
+      Text what;
+      what << "verify: event selector " << Hex{entry.index, 8}
+           << " is still enabled: " << Hex{entry.data};
+      reset.failed(-EIO, what);
+    }
+    if (read < left.size()) {
+      Text what;
+      what << "verify: event selector " << Hex{left[read].index, 8} << " cannot be read back";
+      reset.failed(-EIO, what);
+    }
+    left = left.subspan(std::min(read + 1, left.size()));
+  }
+}
+
+/// Remembers what KVM does not have and says so, once a VM.
+void learn(Reset& reset, std::span<const vmm_msr> written) noexcept {
+  const uint32_t news = reset.vm.add_absent(reset.absent);
+  if (news == 0) return;
+  Text line;
+  bool any_selector_left = false;
+  uint32_t said = 0;
+  line << "KVM does not have";
+  for (const vmm_msr& entry : written) {
+    const uint32_t bit = msr_bit(entry.index);
+    if ((reset.absent & bit) == 0 && is_selector(entry.index)) any_selector_left = true;
+    if ((news & bit) == 0 || (said & bit) != 0) continue;
+    said |= bit;
+    line << " " << Hex{entry.index, 8};
+  }
+  line << " for this VM's guest CPUID; left out of resets from now on";
+  if (!any_selector_left) line << " (its vPMU is off: nothing to reset)";
+  reset.vm.host.log(any_selector_left ? VMM_LOG_WARNING : VMM_LOG_INFO, line);
+}
+
+bool into_batch(const Reset& reset, std::span<const vmm_msr> entries) noexcept {
+  vmm_msr_sink batch;
+  if (!copy_struct(batch, reset.vcpu.batch) || batch.add == nullptr) return false;
+  return batch.add(batch.sink_ctx, entries.data(), static_cast<uint32_t>(entries.size())) == 0;
+}
+
+}  // namespace
+
+int32_t reset_vcpu(Vm& vm, const vmm_vcpu& vcpu) noexcept {
+  Reset reset{vm, vcpu};
+  if (vcpu.index >= vm.max_vcpus) {
+    Text what;
+    what << "this VM has vCPUs 0 to " << vm.max_vcpus - 1;
+    reset.failed(-EINVAL, what);
+    return reset.result;
+  }
+  if (vm.vpmu == Vpmu::off_by_cap) return 0;
+
+  const ResetPlan& plan = kResetPlans[vm.layout_of(vcpu.index, vcpu.handle)];
+  std::span<const vmm_msr> entries = plan.view();
+  MsrWrites<kMaxResetWrites> present;
+  if (const uint32_t absent = vm.absent(); absent != 0) {
+    for (const vmm_msr& entry : entries)
+      if ((absent & msr_bit(entry.index)) == 0) present.add(entry.index, entry.value);
+    entries = present.view();
+  }
+  if (entries.empty()) return 0;
+  if (!vm.options.verify && into_batch(reset, entries)) return 0;
+
+  write(reset, entries);
+  if (vm.options.verify && reset.result == 0) verify(reset, entries);
+  learn(reset, entries);
+  return reset.result;
+}
+
+}  // namespace svm_pmu
