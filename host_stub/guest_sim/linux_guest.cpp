@@ -27,8 +27,12 @@ constexpr const char* kNotAvailable =
 
 }  // namespace
 
-LinuxGuest::LinuxGuest(std::vector<Vcpu*> vcpus, GuestCpuid cpuid, GuestConsole console)
-    : vcpus_(std::move(vcpus)), cpuid_(std::move(cpuid)), console_(std::move(console)) {}
+LinuxGuest::LinuxGuest(std::vector<Vcpu*> vcpus, GuestKernel kernel, GuestCpuid cpuid,
+                       GuestConsole console)
+    : vcpus_(std::move(vcpus)),
+      kernel_(kernel),
+      cpuid_(std::move(cpuid)),
+      console_(std::move(console)) {}
 
 tl::expected<uint64_t, GuestFault> LinuxGuest::rdmsr(Vcpu& vcpu, uint32_t msr) {
   auto value = vcpu.guest_rdmsr(msr);
@@ -63,7 +67,8 @@ std::optional<LinuxGuest::Pmu> LinuxGuest::identify() const {
   pmu.stride = 2;
   pmu.counters = 6;
   const CpuidResult perfmon = cpuid_(0x80000022, 0);
-  if (cpuid_(0x80000000, 0).eax >= 0x80000022 && (perfmon.eax & 1) != 0) {
+  if (kernel_.knows_perfmonv2 && cpuid_(0x80000000, 0).eax >= 0x80000022 &&
+      (perfmon.eax & 1) != 0) {
     pmu.global = true;
     pmu.counters = perfmon.ebx & 0xf;
   }
@@ -141,6 +146,13 @@ bool LinuxGuest::start_perf() {
     if (pmu_->global) wrmsr(*vcpu, kGlobalCtl, (uint64_t{1} << pmu_->counters) - 1);
   }
   state_.perf_runs = true;
+  run(kPeriod / 2);  // no overflow yet
+  for (Vcpu* vcpu : vcpus_) {
+    const auto counter = rdmsr(*vcpu, pmu_->counter(kPerfCounter));
+    if (vcpu->has_guest_time() && (!counter || *counter == ((0 - kPeriod) & kCounterMask)))
+      state_.dead_counters = true;
+  }
+  run(kPerfCycles - kPeriod / 2);
   return true;
 }
 

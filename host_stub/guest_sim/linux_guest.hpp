@@ -28,16 +28,23 @@ using GuestCpuid = std::function<CpuidResult(uint32_t leaf, uint32_t subleaf)>;
 /// A line of the guest's console.
 using GuestConsole = std::function<void(const std::string& line)>;
 
+/// Which Linux it is.
+struct GuestKernel {
+  bool knows_perfmonv2 = true;  ///< Linux 5.19 and later; before, GLOBAL_CTL is never touched
+};
+
 class LinuxGuest {
  public:
   /// `vcpus[0]` is the boot CPU. They must outlive the guest; the guest runs on the caller's
   /// thread.
-  LinuxGuest(std::vector<Vcpu*> vcpus, GuestCpuid cpuid, GuestConsole console);
+  LinuxGuest(std::vector<Vcpu*> vcpus, GuestKernel kernel, GuestCpuid cpuid, GuestConsole console);
 
   /// Boots a new kernel: forgets all of the old one, probes the PMU, lets a little time pass.
   void boot();
 
-  /// perf top: a sampling event for core cycles on every CPU. False (and a line) without a PMU.
+  /// perf top: a sampling event for core cycles on every CPU, for a few periods. False (and a line)
+  /// without a PMU.
+  /// without a PMU.
   bool start_perf();
 
   /// Ends perf as Linux does: disables the events, leaves the counters as they are.
@@ -50,16 +57,17 @@ class LinuxGuest {
   struct State {
     bool has_pmu = false;
     bool perf_runs = false;
-    bool firmware_bug = false;  ///< "Broken BIOS detected" was printed
-    uint32_t unknown_nmis = 0;  ///< "Uhhuh. NMI received for unknown reason"
-    uint64_t samples = 0;       ///< NMIs that perf took for its own
-    uint64_t lost_cycles = 0;   ///< cycles in which perf ran and no counter moved
-    bool not_run = false;       ///< the backend could not run the guest
+    bool firmware_bug = false;   ///< "Broken BIOS detected" was printed
+    uint32_t unknown_nmis = 0;   ///< "Uhhuh. NMI received for unknown reason"
+    uint64_t samples = 0;        ///< NMIs that perf took for its own
+    bool dead_counters = false;  ///< perf ran on a CPU and its counter did not move
+    bool not_run = false;        ///< the backend could not run the guest
   };
   const State& state() const { return state_; }
 
   /// Sampling period of perf, in cycles.
   static constexpr uint64_t kPeriod = 1'000'000;
+  static constexpr uint64_t kPerfCycles = 3 * kPeriod + kPeriod / 2;
   /// Time that boot() lets pass on each CPU once the PMU driver is up.
   static constexpr uint64_t kBootCycles = 4 * kPeriod;
 
@@ -84,6 +92,7 @@ class LinuxGuest {
   bool wrmsr(Vcpu& vcpu, uint32_t msr, uint64_t value);
 
   std::vector<Vcpu*> vcpus_;
+  GuestKernel kernel_;
   GuestCpuid cpuid_;
   GuestConsole console_;
   std::string pending_;  ///< a line begun and not ended

@@ -45,6 +45,10 @@ class Vcpu {
   /// The real device does nothing and reports all cycles as passed.
   virtual GuestRun guest_run(uint64_t cycles) = 0;
 
+  /// Whether guest_run lets guest time pass. False: counters do not move, nothing can be said of
+  /// NMIs.
+  virtual bool has_guest_time() const { return true; }
+
   /// The guest writes its local APIC's LVTPC (offset 0x340): 0x400 = deliver as NMI, 0x10000 =
   /// masked. The real device ignores it.
   virtual void guest_write_lvtpc(uint32_t value) = 0;

@@ -75,7 +75,7 @@ VmmResult<std::unique_ptr<StubVmm>> StubVmm::create(Kvm& kvm, const VmmConfig& c
   std::vector<Vcpu*> vcpus;
   for (const auto& record : me->vcpus_) vcpus.push_back(record->vcpu.get());
   me->guest_ = std::make_unique<LinuxGuest>(
-      std::move(vcpus),
+      std::move(vcpus), config.guest_kernel,
       [raw = me.get()](uint32_t leaf, uint32_t subleaf) {
         return raw->cpuid_->lookup(leaf, subleaf);
       },
@@ -247,6 +247,8 @@ VmmResult<void> StubVmm::restore(const VmState& state) {
         "restore: this host lacks registers of the saved state, dropped" + dropped);
   return {};
 }
+
+Vcpu& StubVmm::vcpu(uint32_t index) { return *vcpus_[index]->vcpu; }
 
 vmm_vcpu_handle StubVmm::handle_of(uint32_t index) {
   return reinterpret_cast<vmm_vcpu_handle>(vcpus_[index]->vcpu.get());

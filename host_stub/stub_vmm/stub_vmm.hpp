@@ -39,6 +39,7 @@ struct VmmConfig {
   bool msr_filter = false;      ///< the VMM has an MSR filter of its own, and offers deny_msrs
   bool parallel_reset = false;  ///< each vCPU is reset by a thread of its own
   CpuidModel cpuid;
+  GuestKernel guest_kernel;
   std::vector<PluginSpec> plugins;
 };
 
@@ -68,7 +69,7 @@ class StubVmm final : public host_kit::Host {
   VmmResult<void> restore(const VmState& state);
 
   LinuxGuest& guest() { return *guest_; }
-  Vcpu& vcpu(uint32_t index) { return *vcpus_[index]->vcpu; }
+  Vcpu& vcpu(uint32_t index);
   Vm& vm() { return *vm_; }
   const std::vector<vmm_msr>& msr_list() const { return msr_list_; }
   const std::vector<std::unique_ptr<host_kit::PluginVm>>& plugin_vms() const { return plugin_vms_; }

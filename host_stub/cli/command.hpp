@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: MIT
+//
+// The program's commands: each is a function of its arguments, and an exit status.
+#pragma once
+
+#include <span>
+#include <string>
+#include <vector>
+
+namespace host_stub {
+
+/// Exit statuses of every command.
+inline constexpr int kExitGood = 0;   ///< everything did what it should
+inline constexpr int kExitWrong = 1;  ///< something did not
+inline constexpr int kExitUsage = 2;  ///< the command line is wrong; nothing was done
+
+using Arguments = std::vector<std::string>;
+
+int run_command(const Arguments& arguments);
+int facts_command(const Arguments& arguments);
+int matrix_command(const Arguments& arguments);
+int probe_command(const Arguments& arguments);
+
+/// Prints "host_stub: error: ..." to standard error.
+void print_error(const std::string& text);
+
+}  // namespace host_stub

@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: MIT
+//
+// host_stub run: a scenario on a VM, with or without plugins, as a transcript.
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <boost/program_options.hpp>
+#include <cerrno>
+#include <mutex>
+#include <sstream>
+
+#include "cli/command.hpp"
+#include "cli/scenario.hpp"
+#include "cli/transcript.hpp"
+#include "kvm/backend.hpp"
+#include "kvm/faults.hpp"
+#include "kvm/recorder.hpp"
+
+namespace host_stub {
+
+namespace po = boost::program_options;
+
+namespace {
+
+/// The command line of `run`, as given.
+struct RunOptions {
+  std::vector<std::string> plugins, options;
+  std::string kvm, cpuid, scenario;
+  std::vector<std::string> faults, expected, unexpected;
+  uint32_t vcpus = 0;
+  bool help = false, json = false, batch = false, no_irqchip = false, msr_filter = false,
+       parallel = false, old_guest = false, quiet = false, all_ioctls = false;
+};
+
+po::options_description describe(RunOptions& o) {
+  po::options_description d("host_stub run: a scenario on a VM, as a transcript");
+  // clang-format off
+  d.add_options()
+    ("plugin", po::value(&o.plugins)->value_name("PATH"), "plugin to load; may be repeated")
+    ("options", po::value(&o.options)->value_name("STR"),
+     "option string of the plugin of the same position, key=value,...")
+    ("kvm", po::value(&o.kvm)->default_value("sim")->value_name("SPEC"),
+     "/dev/kvm, or sim[:KERNEL][,SWITCH]...")
+    ("vcpus", po::value(&o.vcpus)->default_value(1)->value_name("N"), "1 to 1024 vCPUs")
+    ("scenario", po::value(&o.scenario)->default_value("boot,perf,reset,boot")->value_name("STEPS"),
+     "what happens, step by step")
+    ("cpuid", po::value(&o.cpuid)->default_value("host")->value_name("MODEL"),
+     "PMU in the guest's CPUID: host, plain, core, v2[=N]; then ,vendor=amd|hygon|intel")
+    ("fault", po::value(&o.faults)->value_name("SCRIPT"),
+     "make ioctls fail, e.g. set_msrs:short@3; may be repeated")
+    ("expect", po::value(&o.expected)->value_name("TEXT"), "a line of the guest or the log must hold it")
+    ("expect-not", po::value(&o.unexpected)->value_name("TEXT"), "no line of the guest or the log may hold it")
+    ("batch", po::bool_switch(&o.batch), "lend plugins a KVM_SET_MSRS batch at a reset")
+    ("msr-filter", po::bool_switch(&o.msr_filter), "the VMM has an MSR filter of its own")
+    ("no-irqchip", po::bool_switch(&o.no_irqchip), "no in-kernel interrupt controller")
+    ("parallel", po::bool_switch(&o.parallel), "reset each vCPU on a thread of its own")
+    ("old-guest", po::bool_switch(&o.old_guest), "a guest kernel that does not know PerfMonV2")
+    ("all-ioctls", po::bool_switch(&o.all_ioctls), "also the ioctls that only move a vCPU's state")
+    ("quiet", po::bool_switch(&o.quiet), "no ioctls in the transcript")
+    ("json", po::bool_switch(&o.json), "one JSON object a line")
+    ("help", po::bool_switch(&o.help), "this text");
+  // clang-format on
+  return d;
+}
+
+/// Everything of the command line, checked.
+struct RunPlan {
+  std::unique_ptr<Kvm> kvm;
+  VmmConfig vmm;
+  std::vector<const ScenarioStep*> steps;
+};
+
+tl::expected<RunPlan, std::string> plan_of(const RunOptions& o) {
+  constexpr uint32_t kMostVcpus = 1024;
+  RunPlan plan;
+  if (o.vcpus < 1 || o.vcpus > kMostVcpus)
+    return tl::unexpected(fmt::format("--vcpus {}: allowed are 1 to {}", o.vcpus, kMostVcpus));
+  if (o.options.size() > o.plugins.size())
+    return tl::unexpected(std::string("--options without a --plugin that they are for"));
+  for (std::size_t i = 0; i < o.plugins.size(); ++i)
+    plan.vmm.plugins.push_back({o.plugins[i], i < o.options.size() ? o.options[i] : ""});
+  auto cpuid = CpuidModel::parse(o.cpuid);
+  if (!cpuid) return tl::unexpected(cpuid.error());
+  auto steps = parse_scenario(o.scenario);
+  if (!steps) return tl::unexpected(steps.error());
+  std::string script;
+  for (const std::string& fault : o.faults) script += (script.empty() ? "" : ";") + fault;
+  auto faults = parse_faults(script);
+  if (!faults) return tl::unexpected(faults.error());
+  auto kvm = open_kvm(o.kvm);
+  if (!kvm) return tl::unexpected(kvm.error());
+  plan.kvm = faults->faults.empty() ? std::move(*kvm) : with_faults(std::move(*kvm), *faults);
+  plan.steps = *steps;
+  plan.vmm.vcpus = o.vcpus;
+  plan.vmm.irqchip = !o.no_irqchip;
+  plan.vmm.batch = o.batch;
+  plan.vmm.msr_filter = o.msr_filter;
+  plan.vmm.parallel_reset = o.parallel;
+  plan.vmm.cpuid = *cpuid;
+  plan.vmm.guest_kernel.knows_perfmonv2 = !o.old_guest;
+  return plan;
+}
+
+/// ioctls of the VMM's own, of every vCPU and reset, that say nothing of a PMU.
+constexpr std::string_view kStateIoctls[] = {
+    "KVM_GET_SUPPORTED_CPUID", "KVM_SET_CPUID2", "KVM_GET_REGS",     "KVM_SET_REGS",
+    "KVM_GET_SREGS",           "KVM_SET_SREGS",  "KVM_GET_MP_STATE", "KVM_SET_MP_STATE",
+    "KVM_GET_LAPIC",           "KVM_SET_LAPIC",
+};
+
+bool shown(const Event& event, const RunOptions& o) {
+  if (event.kind != Event::Kind::ioctl || o.all_ioctls) return true;
+  const bool state = std::find(std::begin(kStateIoctls), std::end(kStateIoctls), event.name) !=
+                     std::end(kStateIoctls);
+  return !o.quiet && (!state || event.result < 0);
+}
+
+/// Looks for the texts of --expect and --expect-not in what guest and log say.
+class Expectations {
+ public:
+  explicit Expectations(const RunOptions& o) : wanted_(o.expected), unwanted_(o.unexpected) {}
+
+  void see(const Event& event) {
+    if (event.kind != Event::Kind::guest && event.kind != Event::Kind::log) return;
+    const auto holds = [&](const std::string& text) {
+      return event.text.find(text) != std::string::npos;
+    };
+    wanted_.erase(std::remove_if(wanted_.begin(), wanted_.end(), holds), wanted_.end());
+    for (const std::string& text : unwanted_)
+      if (holds(text)) seen_.push_back(text);
+  }
+
+  /// What is not as expected, one line each.
+  std::vector<std::string> wrong() const {
+    std::vector<std::string> lines;
+    for (const std::string& text : wanted_) lines.push_back("nobody said: " + text);
+    for (const std::string& text : seen_) lines.push_back("somebody said: " + text);
+    return lines;
+  }
+
+ private:
+  std::vector<std::string> wanted_, unwanted_, seen_;
+};
+
+int run(const RunOptions& o, RunPlan plan) {
+  const bool color = !o.json && isatty(STDOUT_FILENO) == 1;
+  Transcript transcript(stdout, o.json ? Transcript::Format::json : Transcript::Format::text,
+                        color);
+  Expectations expectations(o);
+  const EventSink events = [&](const Event& event) {
+    expectations.see(event);
+    if (shown(event, o)) transcript.show(event);
+  };
+  std::mutex ioctl_mutex;
+  auto kvm = with_recorder(std::move(plan.kvm), [&](const IoctlEvent& event) {
+    const std::lock_guard lock(ioctl_mutex);
+    events({Event::Kind::ioctl, event.name, to_line(event), event.result, 0});
+  });
+
+  events({Event::Kind::step, "create",
+          fmt::format("{} vCPU{} on {}", o.vcpus, o.vcpus == 1 ? "" : "s", kvm->name()), 0, 0});
+  auto vmm = StubVmm::create(*kvm, plan.vmm, events);
+  if (!vmm) {
+    print_error(vmm.error().text);
+    return kExitWrong;
+  }
+  bool good = run_scenario(**vmm, plan.steps, events);
+  for (const std::string& line : expectations.wrong()) {
+    events({Event::Kind::note, "", line, -EIO, 0});
+    good = false;
+  }
+  return good ? kExitGood : kExitWrong;
+}
+
+}  // namespace
+
+int run_command(const Arguments& arguments) {
+  RunOptions options;
+  const po::options_description description = describe(options);
+  try {
+    po::variables_map values;
+    po::store(po::command_line_parser(arguments).options(description).positional({}).run(), values);
+    po::notify(values);
+  } catch (const po::error& error) {
+    print_error(fmt::format("run: {}", error.what()));
+    return kExitUsage;
+  }
+  if (options.help) {
+    std::ostringstream text;
+    text << description;
+    fmt::print("{}\nSteps of a scenario:\n", text.str());
+    for (const ScenarioStep& step : scenario_steps())
+      fmt::print("  {:<12}{}\n", step.name, step.help);
+    fmt::print("\nExit status: 0 every step did what it should; 1 one did not; 2 usage.\n");
+    return kExitGood;
+  }
+  auto plan = plan_of(options);
+  if (!plan) {
+    print_error(fmt::format("run: {}", plan.error()));
+    return kExitUsage;
+  }
+  return run(options, std::move(*plan));
+}
+
+}  // namespace host_stub
