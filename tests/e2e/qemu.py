@@ -71,8 +71,14 @@ class Qmp:
         self.command("qmp_capabilities")
 
     def command(self, name, **arguments_):
-        self.stream.write(json.dumps({"execute": name, "arguments": arguments_}) + "\n")
-        self.stream.flush()
+        try:
+            self.stream.write(json.dumps({"execute": name, "arguments": arguments_}) + "\n")
+            self.stream.flush()
+            return self._answer(name)
+        except OSError as error:
+            raise Failure(f"{name}: {error}") from error
+
+    def _answer(self, name):
         while True:
             line = self.stream.readline()
             if not line:
