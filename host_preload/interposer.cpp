@@ -375,8 +375,7 @@ int Interposer::set_msr_filter(int fd, unsigned long request, void* arg) noexcep
   if (!vm || vm->denied.empty() || arg == nullptr) return real_ioctl(fd, request, arg);
   const Inside guard;
   const int32_t result = install_filter(*vm, *static_cast<const kvm_msr_filter*>(arg), vm->denied);
-  log_.event(result < 0 ? VMM_LOG_ERROR : VMM_LOG_INFO, "msr_filter_merged vm=%d result=%d",
-             vm->number, result);
+  if (result >= 0) log_.event(VMM_LOG_INFO, "msr_filter_merged vm=%d", vm->number);
   return result < 0 ? fail(result) : result;
 }
 

@@ -138,8 +138,8 @@ static int parse_options(const char* text, unsigned* options) {
 
 static int32_t create(const struct vmm_host* host, const char* options, void** ctx,
                       struct vmm_error* error) {
-  static const struct vmm_hooks hooks = {sizeof(struct vmm_hooks), 0,    vm_created,
-                                         vm_destroyed,             NULL, vcpu_reset};
+  static const struct vmm_hooks hooks = {
+      sizeof(struct vmm_hooks), 0, vm_created, vm_destroyed, NULL, vcpu_reset};
   struct instance* me = malloc(sizeof *me);
   int32_t result;
   if (me == NULL) return -ENOMEM;
