@@ -265,7 +265,7 @@ start_other_cpus:
         shll $24, %eax
         movl %eax, LAPIC + 0x310        /* destination: APIC ID */
         movl $0x4500, LAPIC + 0x300     /* INIT, assert */
-        movl $10000, %ecx
+        movl $100, %ecx
 2:      outb %al, $PORT_POST            /* time for it to arrive */
         loop 2b
         movl $0x4600 | (TRAMPOLINE >> 12), LAPIC + 0x300
