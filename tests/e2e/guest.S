@@ -23,10 +23,10 @@
  * CPUs come one after the other, the boot CPU first; a line is never torn.
  */
         .set PORT_CONSOLE, 0xe9         /* QEMU: -device isa-debugcon */
-        .set PORT_POST, 0x80            /* POST codes: every PC machine takes a write and drops it */
+        .set PORT_POST, 0x80            /* POST codes: a PC machine drops a write */
         .set STALE_SELECTOR, 0x530076
         .set LAPIC, 0xfee00000
-        .set TRAMPOLINE, 0x8000         /* start-up IPI vector 08; below 640 KiB, used by no firmware */
+        .set TRAMPOLINE, 0x8000         /* start-up IPI vector 08; no firmware uses it */
         .set GP_VECTOR, 13
 
 /* ---- PVH note -------------------------------------------------------------------------------- */
@@ -168,7 +168,7 @@ put_result:                             /* edx:eax, or the carry flag */
         call put_text
         jmp put_newline
 
-/* ---- the console: these keep ebx, ecx, edx, edi, ebp ------------------------------------------ */
+/* ---- the console: these keep ebx, ecx, edx, edi, ebp ----------------------------------------- */
 put_line_start:                         /* "cpu N: " and the text at esi */
         pushl %esi
         movl $text_cpu, %esi
@@ -248,8 +248,9 @@ other_fault:
         jmp sleep
 
 /* ---- the other CPUs -------------------------------------------------------------------------- */
-/* INIT and a start-up IPI to one after the other. Each is waited for, so that one stack does for all
- * and nothing must be locked (a nested KVM that emulates unpaged code may not make LOCK atomic). */
+/* INIT and a start-up IPI to one after the other. Each is waited for, so that one stack does for
+ * all and nothing must be locked (a nested KVM that emulates unpaged code may not make LOCK
+ * atomic). */
 start_other_cpus:
         movl $trampoline, %esi
         movl $TRAMPOLINE, %edi

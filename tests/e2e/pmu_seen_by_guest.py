@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What does a guest in an unmodified QEMU find in its PMU registers, without the plugin and with it?
+"""What does a guest in an unmodified QEMU find in its PMU registers, without the plugin and with?
 Both defects, before and after, in one table; the exit status says whether it is as expected.
 
 The guest ("dirty" of guest.S) reports every PMU register on every CPU, then leaves all selectors at
