@@ -8,18 +8,18 @@
  * https://xenbits.xen.org/docs/unstable/misc/pvh.html
  *
  * The kernel command line (-append) is the program and the number of CPUs, one digit: "dirty 4".
- *   probe   every CPU reads each PMU register, writes one selector, reads it back, clears it
  *   dirty   every CPU reports what it finds in each PMU register, then leaves all selectors at
- *           530076 (cycles, user and kernel, interrupt, enabled) as a kernel does whose counters
- *           are in use when the machine is reset
+ *           530076 (cycles, user and kernel, interrupt, enabled), as a kernel does whose counters
+ *           are in use when the machine is reset, and reports what they read then
  *   out     OUT in a loop without end, one KVM_RUN exit each; for measurements
  *
  * Lines on the debug console, one register each, numbers in hexadecimal:
- *   cpu 0: begin dirty
+ *   cpu 0: begin
  *   cpu 0: rdmsr c0010000 = 0000000000000000
  *   cpu 0: rdmsr c0010200 #GP
  *   cpu 0: wrmsr c0010000 = 0000000000530076
  *   cpu 0: end
+ * An NMI, with one CPU, gets another report: "cpu 0: nmi", the selectors, "cpu 0: end".
  * CPUs come one after the other, the boot CPU first; a line is never torn.
  */
         .set PORT_CONSOLE, 0xe9         /* QEMU: -device isa-debugcon */
@@ -27,6 +27,7 @@
         .set STALE_SELECTOR, 0x530076
         .set LAPIC, 0xfee00000
         .set TRAMPOLINE, 0x8000         /* start-up IPI vector 08; no firmware uses it */
+        .set NMI_VECTOR, 2
         .set GP_VECTOR, 13
 
 /* ---- PVH note -------------------------------------------------------------------------------- */
@@ -35,6 +36,13 @@
         .long 4, 4, 18                  /* name size, desc size, XEN_ELFNOTE_PHYS32_ENTRY */
         .asciz "Xen"
         .long start
+
+        .macro load_flat_segments
+        movl $0x10, %eax
+        movw %ax, %ds
+        movw %ax, %es
+        movw %ax, %ss
+        .endm
 
         .text
         .code32
@@ -45,27 +53,22 @@ start:
         cld
         lgdt gdt_pointer
         ljmp $0x08, $1f
-1:      call load_segments
+1:      load_flat_segments
         movl $boot_stack, %esp
         lidt idt_pointer
         call fill_idt
+        movl $0x1ff, LAPIC + 0xf0       /* software enable */
+        movl $0x400, LAPIC + 0x360      /* LINT1, where a machine's NMI comes in: deliver as NMI */
         movl 24(%ebx), %esi             /* cmdline_paddr, low half */
-        xorl %eax, %eax
-        testl %esi, %esi
-        jz 3f
-        movb (%esi), %al
-        movb %al, program
-2:      lodsb
-        testb %al, %al
-        jz 3f
+        cmpb $'o', (%esi)
+        je portio
+1:      lodsb
         cmpb $' ', %al
-        jne 2b
+        jne 1b
         movzbl (%esi), %eax
         subl $'0', %eax
         movl %eax, cpus
-3:      cmpb $'o', program
-        je portio
-        call run_program
+        call dirty
         jmp start_other_cpus
 
 portio:
@@ -78,42 +81,20 @@ sleep:
         hlt
         jmp sleep
 
-load_segments:
-        movl $0x10, %eax
-        movw %ax, %ds
-        movw %ax, %es
-        movw %ax, %ss
-        ret
-
-/* ---- the programs ---------------------------------------------------------------------------- */
-run_program:
+/* ---- the report, and what is left behind ----------------------------------------------------- */
+dirty:
         movl $text_begin, %esi
         call put_line_start
-        movl $text_probe, %esi
-        cmpb $'p', program
-        je 1f
-        movl $text_dirty, %esi
-1:      call put_text
         call put_newline
         movl $all_registers, %edi
         call read_registers
-        cmpb $'p', program
-        je 2f
         movl $selectors, %edi
         movl $STALE_SELECTOR, %ebx
         call write_registers
+report_selectors:
         movl $selectors, %edi
         call read_registers
-        jmp 3f
-2:      movl $one_selector, %edi
-        movl $STALE_SELECTOR, %ebx
-        call write_registers
-        movl $one_selector, %edi
-        call read_registers
-        movl $one_selector, %edi
-        xorl %ebx, %ebx
-        call write_registers
-3:      movl $text_end, %esi
+        movl $text_end, %esi
         call put_line_start
         jmp put_newline
 
@@ -222,6 +203,9 @@ fill_idt:
 1:      call put_gate
         addl $8, %edi
         loop 1b
+        movl $idt + 8 * NMI_VECTOR, %edi
+        movl $nmi_report, %eax
+        call put_gate
         movl $idt + 8 * GP_VECTOR, %edi
         movl $gp_fault, %eax
 put_gate:                               /* 32-bit interrupt gate to eax at edi */
@@ -241,6 +225,14 @@ gp_fault:                               /* stack: error code, eip, cs, eflags */
         stc
         jmp *%eax
 
+/* A report on demand: QMP's inject-nmi, with one CPU. Once a boot, as no IRET follows. */
+nmi_report:
+        movl $text_nmi, %esi
+        call put_line_start
+        call put_newline
+        call report_selectors
+        jmp sleep
+
 other_fault:
         movl $text_fault, %esi
         call put_line_start
@@ -256,7 +248,6 @@ start_other_cpus:
         movl $TRAMPOLINE, %edi
         movl $trampoline_end - trampoline, %ecx
         rep movsb
-        movl $0x1ff, LAPIC + 0xf0       /* software enable */
         xorl %ebx, %ebx
 1:      incl %ebx
         cmpl cpus, %ebx
@@ -293,14 +284,11 @@ trampoline_end:
 
         .code32
 other_cpu:
-        movl $0x10, %eax
-        movw %ax, %ds
-        movw %ax, %es
-        movw %ax, %ss
+        load_flat_segments
         lidt idt_pointer
         movl $boot_stack, %esp
         cld
-        call run_program
+        call dirty
         movl $1, cpu_done
         jmp sleep
 
@@ -329,19 +317,15 @@ selectors:
         .long 0xc0010000, 4, 1
         .long 0xc0010200, 6, 2
         .long 0
-one_selector:
-        .long 0xc0010000, 1, 1
-        .long 0
 
 text_cpu:    .asciz "cpu "
 text_colon:  .asciz ": "
-text_begin:  .asciz "begin "
-text_probe:  .asciz "probe"
-text_dirty:  .asciz "dirty"
+text_begin:  .asciz "begin"
 text_rdmsr:  .asciz "rdmsr "
 text_wrmsr:  .asciz "wrmsr "
 text_equals: .asciz " = "
 text_gp:     .asciz " #GP"
+text_nmi:    .asciz "nmi"
 text_fault:  .asciz "fault"
 text_end:    .asciz "end"
 
@@ -355,7 +339,5 @@ cpu_done:
         .skip 4
 registers_left:
         .skip 4
-program:
-        .skip 1
 
         .section .note.GNU-stack, "", @progbits

@@ -17,7 +17,6 @@ load_snapshot): the hook runs then, and what the VMM loads comes after it.
 import dataclasses
 import pathlib
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -123,6 +122,7 @@ class Case:
     firmware: str = "qboot.rom"  # None: the machine's own
     extra: tuple = ()
     smp: str = None
+    disk: bool = False
     plugin: bool = True
     launcher: bool = False
 
@@ -131,7 +131,6 @@ BOOT = Step(boot, 0, 0)
 RESET = Step(reset, 1, 1)
 SEABIOS_RESET = Step(reset, 2, 2, (1, 2))
 THREE_RESETS = (BOOT, RESET, RESET, RESET)
-DISK = ("-drive", "if=none,id=disk,format=qcow2,file={folder}/disk.qcow2")
 SANDBOX = ("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny")
 INCOMING = ("-incoming", "exec:cat {folder}/state")
 
@@ -151,7 +150,7 @@ CASES = (
     Case("sandbox", "q35", 4, THREE_RESETS, extra=SANDBOX),
     Case("stop and cont", "q35", 4, (BOOT, *3 * (Step(stop_and_cont, 0, 0),), RESET)),
     Case("info registers", "q35", 4, (BOOT, *3 * (Step(read_registers, 0, 0),), RESET)),
-    Case("snapshot", "pc", 4, (BOOT, Step(savevm, 0, 0), Step(loadvm, 0, 1), RESET), extra=DISK),
+    Case("snapshot", "pc", 4, (BOOT, Step(savevm, 0, 0), Step(loadvm, 0, 1), RESET), disk=True),
     Case("migration, source", "pc", 4, (BOOT, Step(migrate_out, 0, 0))),
     Case("migration, destination", "pc", 4, (Step(come_in, 0, 0), RESET), extra=INCOMING),
     Case("CPU hot-plug", "q35", 1, (BOOT, Step(plug_cpu, 0, 0), RESET, RESET), smp="1,maxcpus=4"),
@@ -172,7 +171,7 @@ def start(options, case):
     extra = tuple(word.format(folder=CASES_FOLDER) for word in case.extra)
     plugins = f"{options.plugin},log-level=info"
     common = dict(machine=case.machine, vcpus=case.vcpus, firmware=case.firmware, extra=extra,
-                  smp=case.smp)
+                  smp=case.smp, disk=case.disk)
     if case.launcher:
         prefix = (str(options.vmm_run), "--plugin", plugins, "--")
         return Qemu(options, prefix=prefix, **common)
@@ -229,8 +228,6 @@ def main():
     options = arguments(__doc__.splitlines()[0])
     if options.preload is None or not options.preload.exists():
         skip("the preload host was not built")
-    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", CASES_FOLDER / "disk.qcow2", "64M"],
-                   check=True)
     print(ROW.format("case", "step", "RESET events", "vcpu_reset by vCPU", ""))
     print(ROW.format("", "", "expected/seen", "expected / seen", ""))
     wrong = 0

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """How many instructions does the preload host add to one ioctl call? Counted by valgrind's
-callgrind on ioctl_cost.c: (instructions of MANY calls - those of FEW) / (MANY - FEW), so that start-up and
-end cancel out; with the preload host minus without it. Counts are exact and the same on each run,
-so they have limits."""
+callgrind on ioctl_cost.c: (instructions of MANY calls - those of FEW) / (MANY - FEW), so that
+start-up and end cancel out; with the preload host minus without it. Counts are exact and the same
+on each run, so they have limits."""
 
 import argparse
 import os
@@ -54,7 +54,7 @@ def main():
     if shutil.which("valgrind") is None:
         skip("no valgrind")
     with_preload = {"LD_PRELOAD": str(options.preload), "VMM_PLUGINS": str(options.plugin)}
-    print(f"{'ioctl':<10} {'without':>8} {'with':>8} {'added':>8} {'limit':>8}  instructions a call")
+    print(f"{'ioctl':<10} {'without':>8} {'with':>8} {'added':>8} {'limit':>8}  instructions")
     wrong = 0
     for kind, limit in LIMITS:
         without, with_ = (per_call(options.program, kind, e) for e in ({}, with_preload))

@@ -43,6 +43,8 @@ def arguments(description):
         skip("no second QEMU: set SVM_PMU_E2E_OTHER_QEMU, as to that of bookworm-backports")
     if shutil.which(options.qemu) is None:
         skip(f"no {options.qemu}")
+    if shutil.which("qemu-img") is None:
+        skip("no qemu-img")
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         skip("/dev/kvm cannot be opened")
     return options
@@ -102,11 +104,11 @@ class Qmp:
 class Qemu:
     """A virtual machine with the guest of guest.S. Use in a `with`.
 
-    libraries: LD_PRELOAD, in order. plugins: VMM_PLUGINS, or None.
+    libraries: LD_PRELOAD, in order. plugins: VMM_PLUGINS, or None. disk: one for savevm, no device.
     """
 
     def __init__(self, options, machine, vcpus=1, firmware=None, program="dirty", libraries=(),
-                 plugins=None, environment=None, extra=(), smp=None, prefix=()):
+                 plugins=None, environment=None, extra=(), smp=None, prefix=(), disk=False):
         self.vcpus = vcpus
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="svm-pmu-e2e-"))
         self.console_file = self.folder / "console"
@@ -119,6 +121,10 @@ class Qemu:
                    "-kernel", str(options.guest), "-append", f"{program} {vcpus}",
                    "-debugcon", f"file:{self.console_file}",
                    "-qmp", f"unix:{qmp_socket},server=on,wait=off", *extra]
+        if disk:
+            image = self.folder / "disk.qcow2"
+            subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", image, "64M"], check=True)
+            command += ["-drive", f"if=none,format=qcow2,file={image}"]
         if firmware:
             command += ["-bios", firmware]
         env = dict(os.environ, VMM_PRELOAD_LOG=str(self.log_file), **(environment or {}))
