@@ -26,6 +26,12 @@ Function resolve(std::atomic<Function>& next, const char* name) noexcept {
   return found;
 }
 
+/// Out of line, so that real_ioctl is a load and a jump.
+[[gnu::noinline]] int first_ioctl(int fd, unsigned long request, void* arg) noexcept {
+  if (const IoctlFunction next = resolve(next_ioctl, "ioctl")) return next(fd, request, arg);
+  return static_cast<int>(syscall(SYS_ioctl, fd, request, arg));
+}
+
 template <typename Function>
 Function get(std::atomic<Function>& next, const char* name) noexcept {
   const Function known = next.load(std::memory_order_relaxed);
@@ -38,8 +44,9 @@ KeepErrno::KeepErrno() noexcept : saved_(errno) {}
 KeepErrno::~KeepErrno() { errno = saved_; }
 
 int real_ioctl(int fd, unsigned long request, void* arg) noexcept {
-  if (const IoctlFunction next = get(next_ioctl, "ioctl")) return next(fd, request, arg);
-  return static_cast<int>(syscall(SYS_ioctl, fd, request, arg));
+  if (const IoctlFunction next = next_ioctl.load(std::memory_order_relaxed)) [[likely]]
+    return next(fd, request, arg);
+  return first_ioctl(fd, request, arg);
 }
 
 int real_close(int fd) noexcept {

@@ -17,8 +17,8 @@ CANNOT = 77  # exit status of ioctl_cost where KVM cannot do it
 
 # kind of call, most instructions that may be added
 LIMITS = (
-    ("foreign", 60),
-    ("run", 160),
+    ("foreign", 25),
+    ("run", 120),
 )
 
 
