@@ -29,7 +29,7 @@ enum class Bank : uint8_t {
 /// The registers of one kind of guest.
 struct Layout {
   Bank bank = Bank::none;
-  uint8_t counters = 0;         ///< selectors and counters that the guest's CPUID announces
+  uint8_t counters = 0;         ///< selectors and counters to write
   bool has_global = false;      ///< PerfMonV2: GLOBAL_CTL and GLOBAL_STATUS
   uint8_t global_counters = 0;  ///< n: bits that exist in the global registers
 
@@ -46,14 +46,8 @@ struct Layout {
   /// GLOBAL_CTL after RESET: all n enable bits, so that software that knows only version 1 counts
   /// (APM vol. 2, PerfCntrGlobalCtl; KVM sets the same at KVM_SET_CPUID2, Linux 6.9). Not 0.
   constexpr uint64_t global_mask() const noexcept { return (uint64_t{1} << global_counters) - 1; }
-  /// Counters that a reset writes: all of the bank, also behind the n of PerfMonV2. One KVM has n
-  /// of them; another ignores the leaf and has them all (before 6.5; 7.2 where the host lacks
-  /// PerfMonV2), and a guest that does not know PerfMonV2 uses them. Those not there refuse.
-  constexpr uint32_t bank_counters() const noexcept {
-    if (bank == Bank::none) return 0;
-    return bank == Bank::legacy ? amd::kLegacyCounters : amd::kExtCounters;
-  }
-  /// Whether a selector or counter of the bank lies behind the n of PerfMonV2.
+  /// Whether a selector or counter of the bank lies behind the n that PerfMonV2 announces: it is
+  /// there or not, as this KVM reads the leaf.
   constexpr bool is_beyond_n(uint32_t index) const noexcept;
 };
 
@@ -68,13 +62,14 @@ constexpr std::array<Layout, kLayoutCount> make_layouts() noexcept {
   std::size_t next = 0;
   all[next++] = {Bank::none, 0, false, 0};
   all[next++] = {Bank::legacy, amd::kLegacyCounters, false, 0};
-  // n = 0 in the leaf: KVM 6.5-6.12 then has no counter, one that ignores the leaf has them all.
-  // All are written, and those that are not there refuse.
+  // Fewer counters in the leaf than the bank has: one KVM has only those, another ignores the leaf
+  // and has them all (before 6.5; later where the host lacks PerfMonV2), and a guest that does not
+  // know PerfMonV2 uses them. All are written, and those that are not there refuse.
   for (uint8_t n = 0; n <= amd::kLegacyCounters; ++n)
-    all[next++] = {Bank::legacy, n != 0 ? n : uint8_t{amd::kLegacyCounters}, true, n};
+    all[next++] = {Bank::legacy, amd::kLegacyCounters, true, n};
   all[next++] = {Bank::extended, amd::kExtCounters, false, 0};
   for (uint8_t n = 0; n <= amd::kExtCounters; ++n)
-    all[next++] = {Bank::extended, n != 0 ? n : uint8_t{amd::kExtCounters}, true, n};
+    all[next++] = {Bank::extended, amd::kExtCounters, true, n};
   all[next++] = {Bank::unknown, amd::kExtCounters, true, amd::kExtCounters};
   return all;
 }
@@ -100,18 +95,17 @@ using ResetPlan = MsrWrites<kMaxResetWrites>;
 /// Stops everything and zeroes it: GLOBAL_CTL = 0, selectors = 0, counters = 0, GLOBAL_STATUS = 0.
 /// GLOBAL_CTL first, so that nothing counts or overflows while the rest is written.
 template <std::size_t Capacity>
-constexpr void add_stop(MsrWrites<Capacity>& writes, const Layout& layout,
-                        uint32_t counters) noexcept {
+constexpr void add_stop(MsrWrites<Capacity>& writes, const Layout& layout) noexcept {
   if (layout.has_global) writes.add(amd::kGlobalCtl, 0);
-  for (uint32_t i = 0; i < counters; ++i) writes.add(layout.selector(i), 0);
-  for (uint32_t i = 0; i < counters; ++i) writes.add(layout.counter(i), 0);
+  for (uint32_t i = 0; i < layout.counters; ++i) writes.add(layout.selector(i), 0);
+  for (uint32_t i = 0; i < layout.counters; ++i) writes.add(layout.counter(i), 0);
   if (layout.has_global) writes.add(amd::kGlobalStatus, 0);
 }
 
 /// What a reset writes, in its order: the stop, then GLOBAL_CTL as after RESET.
 constexpr ResetPlan make_reset_plan(const Layout& layout) noexcept {
   ResetPlan plan;
-  add_stop(plan, layout, layout.bank_counters());
+  add_stop(plan, layout);
   if (layout.has_global) plan.add(amd::kGlobalCtl, layout.global_mask());
   return plan;
 }

@@ -20,7 +20,7 @@ constexpr uint64_t kAllBits = ~uint64_t{0};
 MsrList make_list(const Layout& layout, bool required) noexcept {
   const uint32_t saved = VMM_MSR_SAVED | (required ? VMM_MSR_REQUIRED : 0);
   MsrList list;
-  add_stop(list, layout, layout.counters);
+  add_stop(list, layout);
   for (uint32_t i = 0; i < layout.counters; ++i)
     list.add(layout.counter(i), amd::kCounterMask, saved);
   // reserved bits of selectors are KVM's to drop: they differ between kernels, and what was read
