@@ -56,6 +56,8 @@ ProcessResult run_process(const std::vector<std::string>& arguments,
   posix_spawn_file_actions_init(&actions);
   posix_spawn_file_actions_adddup2(&actions, out.fd(), STDOUT_FILENO);
   posix_spawn_file_actions_adddup2(&actions, err.fd(), STDERR_FILENO);
+  // the program's descriptors begin at 3, whatever this one inherited; closing none is no error
+  for (int fd = STDERR_FILENO + 1; fd < 64; ++fd) posix_spawn_file_actions_addclose(&actions, fd);
   pid_t pid = 0;
   const int failed = posix_spawn(&pid, words.front().c_str(), &actions, nullptr,
                                  pointers(words).data(), pointers(variables).data());

@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: MIT
+#include "host_preload/cpuid_table.hpp"
+
+#include <algorithm>
+
+namespace host_preload {
+
+void CpuidTable::assign(std::span<const kvm_cpuid_entry2> entries) noexcept {
+  const auto kept = entries.first(std::min(entries.size(), kMaxEntries));
+  entries_.assign(kept.begin(), kept.end());  // within the reserved capacity
+}
+
+void CpuidTable::lookup(uint32_t leaf, uint32_t subleaf,
+                        std::span<uint32_t, 4> registers) const noexcept {
+  std::fill(registers.begin(), registers.end(), 0u);
+  const auto found =
+      std::find_if(entries_.begin(), entries_.end(), [&](const kvm_cpuid_entry2& entry) {
+        const bool by_index = (entry.flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX) != 0;
+        return entry.function == leaf && (!by_index || entry.index == subleaf);
+      });
+  if (found == entries_.end()) return;
+  registers[0] = found->eax;
+  registers[1] = found->ebx;
+  registers[2] = found->ecx;
+  registers[3] = found->edx;
+}
+
+}  // namespace host_preload

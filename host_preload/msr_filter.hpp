@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: MIT
+//
+// Two wishes, one filter: KVM has one MSR filter a VM, and each KVM_X86_SET_MSR_FILTER replaces the
+// one before. Merges what the plugins deny into what the VMM asked for.
+//
+// KVM takes the first of the 16 ranges that holds the MSR (Documentation/virt/kvm/api.rst 4.97;
+// a bitmap bit of 0 denies), so denied ranges go first and the VMM's follow in their order.
+// Pure; the merged filter points to the VMM's bitmaps and to a constant one of ours.
+#pragma once
+
+#include <linux/kvm.h>
+#include <vmm/plugin.h>
+
+#include <cstdint>
+#include <span>
+#include <tl/expected.hpp>
+#include <vector>
+
+namespace host_preload {
+
+/// Ranges that the guest must not touch; kept sorted, disjoint and not adjacent.
+class DenyList {
+ public:
+  /// 0; -EINVAL (an empty range, one past the last address, one longer than a bitmap of KVM's can
+  /// be); -ENOSPC (more ranges than a filter has); then nothing is changed. May throw bad_alloc.
+  int32_t add(std::span<const vmm_msr_range> ranges);
+
+  bool empty() const noexcept { return ranges_.empty(); }
+  bool denies(uint32_t msr) const noexcept;
+  std::span<const vmm_msr_range> ranges() const noexcept { return ranges_; }
+
+ private:
+  std::vector<vmm_msr_range> ranges_;
+};
+
+/// The filter that does what `vmm` asks for, except that `denied` is denied. `vmm` all zero = the
+/// VMM wants no filter. Error: how many ranges it would need, more than KVM_MSR_FILTER_MAX_RANGES.
+tl::expected<kvm_msr_filter, uint32_t> merge_msr_filter(const kvm_msr_filter& vmm,
+                                                        const DenyList& denied) noexcept;
+
+}  // namespace host_preload

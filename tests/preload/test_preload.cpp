@@ -1,0 +1,579 @@
+// SPDX-License-Identifier: MIT
+//
+// The preload library as a whole: under a small VMM of our own on the real KVM, and under QEMU.
+//
+// Under a sanitizer nothing is preloaded: there the same entry points are linked into the VMM.
+#include <unistd.h>
+
+#include <boost/test/data/monomorphic.hpp>
+#include <boost/test/data/test_case.hpp>
+#include <boost/test/unit_test.hpp>
+
+#include <algorithm>
+#include <array>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <map>
+#include <ostream>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "host_preload/program_check.hpp"
+#include "process.hpp"
+
+namespace {
+
+using Strings = std::vector<std::string>;
+using Variables = std::map<std::string, std::string>;
+
+int count(const std::string& text, const std::string& part) {
+  int n = 0;
+  for (std::size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + 1)) ++n;
+  return n;
+}
+
+bool contains(const std::string& text, const std::string& part) { return count(text, part) > 0; }
+
+Strings words(const std::string& text) {
+  std::istringstream stream(text);
+  return {std::istream_iterator<std::string>(stream), std::istream_iterator<std::string>()};
+}
+
+bool skipped_without_kvm() {
+  const auto kvm = host_preload::check_kvm();
+  if (!kvm) std::printf("SKIPPED: %s\n", kvm.error().c_str());
+  return !kvm.has_value();
+}
+
+bool skipped_without_preloading() {
+  if (LINKED) std::printf("SKIPPED: a sanitizer's runtime is not preloaded beside ours\n");
+  return LINKED;
+}
+
+Variables preloaded(const Variables& variables) {
+  Variables all = variables;
+  if (!LINKED && all.count("LD_PRELOAD") == 0) all["LD_PRELOAD"] = PRELOAD_LIBRARY;
+  return all;
+}
+
+ProcessResult run(const Strings& command, const Variables& variables) {
+  Strings environment;
+  for (const auto& [name, value] : variables) environment.push_back(name + "=" + value);
+  return run_process(command, environment);
+}
+
+/// The VMM plays `script` with the test plugin and its options; the log goes to standard error.
+ProcessResult play(const std::string& script, const std::string& options = "",
+                   const Variables& more = {}) {
+  Variables variables{{"VMM_PRELOAD_LOG", "stderr"},
+                      {"VMM_PLUGINS", std::string(TEST_PLUGIN) + "," + options}};
+  for (const auto& [name, value] : more) variables[name] = value;
+  Strings command = words(script);
+  command.insert(command.begin(), TINY_VMM);
+  return run(command, preloaded(variables));
+}
+
+const std::string kReset = " sregs:0:reset regs:0:reset mp:0 ";
+const std::string kReadMsr = " sregs:0:guest regs:0:guest run:0 ";
+const std::string kStart = " vm vcpu:0 " + kReset + " run:0 ";
+
+#define NEEDS_KVM() \
+  if (skipped_without_kvm()) return
+
+}  // namespace
+
+// ---- hooks and orders --------------------------------------------------------------------------
+
+BOOST_AUTO_TEST_CASE(one_reset_calls_the_hook_once) {
+  NEEDS_KVM();
+  const ProcessResult outcome = play(kStart + kReset);
+  BOOST_TEST(outcome.status == 0);
+  BOOST_TEST(count(outcome.err, "vcpu_reset") == 1);
+  BOOST_TEST(contains(outcome.err,
+                      "info: vcpu_reset vm=4 vcpu=0 plugin=test_plugin result=0 "
+                      "rule=strong\n"));
+  BOOST_TEST(contains(outcome.err, "info: vm_created vm=4 plugin=test_plugin result=0\n"));
+}
+
+namespace {
+
+struct Order {
+  const char* name;
+  std::string script;
+  int resets;
+  int resets_broad;
+};
+std::ostream& operator<<(std::ostream& out, const Order& order) { return out << order.name; }
+
+const std::vector<Order> kOrders{
+    {"creation", " vm vcpu:0 " + kReset + kReset, 0, 0},
+    {"reset before the first run", " vm vcpu:0 " + kReset + "run:0", 0, 0},
+    {"two resets", kStart + kReset + "run:0" + kReset, 2, 2},
+    {"SREGS2", kStart + "sregs2:0:reset regs:0:reset mp:0", 1, 1},
+    {"StratoVirt", kStart + "mp:0 sregs:0:low regs:0:reset msrs:0:tsc", 1, 1},
+    {"StratoVirt, direct kernel boot", kStart + "mp:0 sregs:0:boot regs:0:boot msrs:0:tsc run:0", 0,
+     1},
+    {"openvmm", kStart + "regs:0:reset sregs:0:reset mp:0 msrs:0:tsc", 1, 1},
+    {"kvmtool", " vm vcpu:0 cpuid:0 sregs:0:boot regs:0:boot run:0", 0, 0},
+    {"VirtualBox", kStart + "mp:0 run:0", 0, 0},
+    {"run-time puts", kStart + "sregs:0:boot regs:0:boot run:0 sregs:0:boot regs:0:boot run:0", 0,
+     0},
+    {"loadvm", kStart + kReset + "sregs:0:boot regs:0:boot mp:0 run:0", 1, 1},
+    {"restore that writes PMU registers",
+     kStart + "msrs:0:zero sregs:0:boot regs:0:boot mp:0 "
+              "run:0",
+     0, 0},
+};
+
+}  // namespace
+
+BOOST_DATA_TEST_CASE(orders_of_real_vmms, boost::unit_test::data::make(kOrders), order) {
+  NEEDS_KVM();
+  const ProcessResult strong = play(order.script);
+  BOOST_TEST(strong.status == 0);
+  BOOST_TEST(count(strong.err, "vcpu_reset") == order.resets);
+  BOOST_TEST(count(strong.err, "vm_created") == 1);
+  const ProcessResult broad = play(order.script, "", {{"VMM_PRELOAD_RESET_RULE", "broad"}});
+  BOOST_TEST(broad.status == 0);
+  BOOST_TEST(count(broad.err, "vcpu_reset") == order.resets_broad);
+}
+
+BOOST_AUTO_TEST_CASE(a_second_vm_of_the_process) {
+  NEEDS_KVM();
+  const ProcessResult outcome =
+      play(kStart + "closevcpu:0 closevm" + kStart + kReset + " closevm closevcpu:0");
+  BOOST_TEST(outcome.status == 0);
+  BOOST_TEST(count(outcome.err, "vm_created") == 2);
+  BOOST_TEST(count(outcome.err, "vcpu_reset") == 1);
+  BOOST_TEST(count(outcome.err, "vm_destroyed vm=") == 2);
+  BOOST_TEST(count(outcome.err, "test_plugin: goodbye") == 2);
+}
+
+BOOST_AUTO_TEST_CASE(two_vms_at_once_have_their_own_vcpus) {
+  NEEDS_KVM();
+  const ProcessResult outcome = play(kStart + kStart + "use:0" + kReset + "use:1" + kReset);
+  BOOST_TEST(count(outcome.err, "vcpu_reset vm=4 vcpu=0") == 1);
+  BOOST_TEST(count(outcome.err, "vcpu_reset") == 2);
+}
+
+BOOST_AUTO_TEST_CASE(the_vms_descriptor_is_closed_before_its_vcpus) {
+  NEEDS_KVM();
+  const ProcessResult outcome = play(kStart + "closevm" + kReset + "closevcpu:0");
+  BOOST_TEST(outcome.status == 0);
+  const std::size_t reset = outcome.err.find(
+      "vcpu_reset vm=4 vcpu=0 plugin=test_plugin "
+      "result=0");
+  const std::size_t end = outcome.err.find("vm_destroyed vm=4");
+  BOOST_REQUIRE(reset != std::string::npos);
+  BOOST_REQUIRE(end != std::string::npos);
+  BOOST_TEST(reset < end);
+}
+
+BOOST_AUTO_TEST_CASE(the_guests_cpuid_is_the_one_that_the_vmm_set) {
+  NEEDS_KVM();
+  const ProcessResult outcome = play(" vm vcpu:0 cpuid:0 run:0" + kReset, "cpuid");
+  BOOST_TEST(contains(outcome.err, "test_plugin: cpuid result=0 " +
+                                       outcome.out.substr(6, outcome.out.find('\n') - 6)));
+  BOOST_TEST(contains(play(kStart + kReset, "cpuid").err, "cpuid result=-2"));
+}
+
+BOOST_AUTO_TEST_CASE(two_plugins_are_called_in_order) {
+  NEEDS_KVM();
+  const std::string both = std::string(TEST_PLUGIN) + ",slow;" + TEST_PLUGIN;
+  const ProcessResult outcome = play(kStart + kReset, "", {{"VMM_PLUGINS", both}});
+  BOOST_TEST(count(outcome.err, "vm_created") == 2);
+  BOOST_TEST(count(outcome.err, "vcpu_reset") == 2);
+}
+
+BOOST_AUTO_TEST_CASE(a_plugin_may_use_libcs_ioctl) {
+  NEEDS_KVM();
+  const ProcessResult outcome = play(kStart + kReset, "own-ioctl");
+  BOOST_TEST(outcome.status == 0);
+  BOOST_TEST(count(outcome.err, "vcpu_reset") == 1);
+}
+
+// ---- threads, processes, descriptors -----------------------------------------------------------
+
+BOOST_AUTO_TEST_CASE(vcpus_that_wander_between_threads) {
+  NEEDS_KVM();
+  const ProcessResult outcome = play(
+      " vm thread:vcpu:0 thread:run:0 thread:sregs:0:reset thread:regs:0:reset thread:mp:0 "
+      "thread:run:0");
+  BOOST_TEST(outcome.status == 0);
+  BOOST_TEST(count(outcome.err, "vcpu_reset") == 1);
+}
+
+BOOST_AUTO_TEST_CASE(many_vcpus_reset_at_once) {
+  NEEDS_KVM();
+  const ProcessResult outcome = play(" vm vcpu:0 vcpu:1 vcpu:2 vcpu:3 storm:250", "cpuid");
+  BOOST_TEST(outcome.status == 0);
+  BOOST_TEST(count(outcome.err, "vcpu_reset vm=4 vcpu=3") == 250);
+  BOOST_TEST(count(outcome.err, "vcpu_reset") == 1000);
+}
+
+BOOST_AUTO_TEST_CASE(descriptors_that_were_duplicated) {
+  NEEDS_KVM();
+  BOOST_TEST(count(play(kStart + "dup:0" + kReset).err, "vcpu_reset") == 1);
+  BOOST_TEST(count(play(kStart + "dup:0 run:0" + kReset).err, "vcpu_reset") == 1);
+  BOOST_TEST(count(play(" vm dupvm vcpu:0 run:0" + kReset).err, "vcpu_reset") == 1);
+  // two VMs with a vCPU 0 each: the name in /proc does not tell them apart
+  const ProcessResult two = play(kStart + kStart + "dup:0" + kReset + "use:0 dup:0" + kReset);
+  BOOST_TEST(count(two.err, "vcpu_reset vm=4 vcpu=0") == 1);
+  BOOST_TEST(count(two.err, "vcpu_reset") == 2);
+}
+
+BOOST_AUTO_TEST_CASE(a_duplicate_that_is_first_used_after_its_original_was_closed_is_told) {
+  NEEDS_KVM();
+  const ProcessResult outcome = play(kStart + "dupclose:0" + kReset + kReset);
+  BOOST_TEST(outcome.status == 0);
+  BOOST_TEST(count(outcome.err, "warning: fd_unknown") == 1);
+}
+
+BOOST_AUTO_TEST_CASE(vms_that_come_and_go) {
+  NEEDS_KVM();
+  const ProcessResult outcome = play("churn:100");
+  BOOST_TEST(outcome.status == 0);
+  BOOST_TEST(count(outcome.err, "vm_created") == 100);
+  BOOST_TEST(count(outcome.err, "vm_destroyed vm=") == 100);
+}
+
+BOOST_AUTO_TEST_CASE(a_close_that_was_not_seen_heals_when_the_number_comes_again) {
+  NEEDS_KVM();
+  const ProcessResult outcome = play(kStart + "closerange" + kStart + kReset);
+  BOOST_TEST(outcome.status == 0);
+  BOOST_TEST(count(outcome.err, "vcpu_reset") == 1);
+  BOOST_TEST(count(outcome.err, "vm_created") == 2);
+  BOOST_TEST(count(outcome.err, "vm_destroyed vm=") == 1);
+}
+
+BOOST_AUTO_TEST_CASE(the_child_of_a_fork_has_vms_of_its_own) {
+  NEEDS_KVM();
+  for (const std::string& before : {std::string(), kStart}) {
+    const ProcessResult outcome = play(before + "fork" + kStart + kReset);
+    BOOST_TEST(outcome.status == 0);
+    BOOST_TEST(count(outcome.err, "vcpu_reset") == 1);
+    // the child's lines carry the child's id
+    const std::size_t reset = outcome.err.find("info: vcpu_reset");
+    BOOST_REQUIRE(reset != std::string::npos);
+    const std::size_t line = outcome.err.rfind('[', reset);
+    const std::string ids = outcome.err.substr(line, reset - line);
+    const std::size_t created = outcome.err.rfind("info: vm_created");
+    BOOST_TEST(contains(outcome.err.substr(0, created), ids));
+  }
+}
+
+BOOST_AUTO_TEST_CASE(a_child_that_closes_everything_closes_nothing_of_the_parents) {
+  NEEDS_KVM();
+  for (const char* close : {"forkclose", "vforkclose"}) {
+    const ProcessResult outcome = play(kStart + close + kReset);
+    BOOST_TEST(outcome.status == 0);
+    BOOST_TEST(count(outcome.err, "vcpu_reset") == 1);
+    BOOST_TEST(count(outcome.err, "vm_destroyed") == 0);
+  }
+}
+
+BOOST_AUTO_TEST_CASE(a_sandboxed_thread_may_be_the_one_that_resets) {
+  NEEDS_KVM();
+  if (skipped_without_preloading()) return;
+  const ProcessResult outcome =
+      play(" vm vcpu:0 sandbox run:0" + kReset + "run:0" + kReadMsr + kReset, "deny,cpuid",
+           {{"VMM_PRELOAD_RESET_RULE", "broad"}});
+  BOOST_TEST(outcome.status == 0);
+  BOOST_TEST(count(outcome.err, "vcpu_reset") == 2);
+}
+
+BOOST_AUTO_TEST_CASE(beside_another_preloaded_library) {
+  NEEDS_KVM();
+  if (skipped_without_preloading()) return;
+  const std::string ours = PRELOAD_LIBRARY, other = SECOND_LIBRARY;
+  for (const std::string& both : {ours + ":" + other, other + ":" + ours}) {
+    const ProcessResult outcome = play(kStart + kReset, "", {{"LD_PRELOAD", both}});
+    BOOST_TEST(outcome.status == 0);
+    BOOST_TEST(count(outcome.err, "vcpu_reset") == 1);
+    BOOST_TEST(contains(outcome.err, "second library saw"));
+  }
+}
+
+BOOST_AUTO_TEST_CASE(helpers_that_inherit_the_library_stay_silent) {
+  if (skipped_without_preloading()) return;
+  const ProcessResult outcome = run({"/bin/sh", "-c", "echo fine; ls / >/dev/null; exit 7"},
+                                    {{"LD_PRELOAD", PRELOAD_LIBRARY},
+                                     {"VMM_PLUGINS", "/no/such/plugin.so"},
+                                     {"VMM_PRELOAD_LOG", "/no/such/log"},
+                                     {"VMM_PRELOAD_RESET_RULE", "nonsense"}});
+  BOOST_TEST(outcome.status == 7);
+  BOOST_TEST(outcome.out == "fine\n");
+  BOOST_TEST(outcome.err == "");
+}
+
+BOOST_AUTO_TEST_CASE(a_vmm_that_calls_the_hooks_itself_is_left_alone) {
+  NEEDS_KVM();
+  if (skipped_without_preloading()) return;
+  const ProcessResult outcome =
+      run({TINY_VMM_NATIVE, "vm", "vcpu:0", "run:0", "sregs:0:reset", "regs:0:reset", "mp:0"},
+          {{"LD_PRELOAD", PRELOAD_LIBRARY},
+           {"VMM_PLUGINS", std::string(TEST_PLUGIN) + ",fail-create"},
+           {"VMM_PRELOAD_LOG", "stderr"}});
+  BOOST_TEST(outcome.status == 0);
+  BOOST_TEST(count(outcome.err, "\n") == 1);
+  BOOST_TEST(contains(outcome.err, "info: inert"));
+}
+
+// ---- what goes wrong ---------------------------------------------------------------------------
+
+namespace {
+
+struct Refusal {
+  const char* name;
+  std::string plugins;
+  Variables more;
+  int code;  // errno of KVM_CREATE_VM
+  const char* reason;
+};
+std::ostream& operator<<(std::ostream& out, const Refusal& refusal) { return out << refusal.name; }
+
+const std::vector<Refusal> kRefusals{
+    {"vm_created fails", TEST_PLUGIN ",fail-created", {}, EPERM, "vm_created was told to fail"},
+    {"create fails", TEST_PLUGIN ",fail-create", {}, EPERM, "create was told to fail"},
+    {"options that do not parse", TEST_PLUGIN ",bogus=1", {}, EINVAL, "unknown option"},
+    {"no such file", "/no/such/plugin.so", {}, ENOENT, "there is no file '/no/such/plugin.so'"},
+    {"no such name", "nosuch.so", {}, ENOENT, "there is no 'nosuch.so' in "},
+    {"no plugin", SECOND_LIBRARY, {}, EINVAL, "is not a plugin"},
+    {"a reset rule that is none",
+     TEST_PLUGIN,
+     {{"VMM_PRELOAD_RESET_RULE", "x"}},
+     EINVAL,
+     "VMM_PRELOAD_RESET_RULE=x: use strong or broad"},
+    {"the second of two",
+     TEST_PLUGIN ";" TEST_PLUGIN ",fail-created",
+     {},
+     EPERM,
+     "vm_created was told to fail"},
+};
+
+}  // namespace
+
+BOOST_DATA_TEST_CASE(what_cannot_be_given_refuses_the_vm, boost::unit_test::data::make(kRefusals),
+                     refusal) {
+  NEEDS_KVM();
+  Variables more = refusal.more;
+  more["VMM_PLUGINS"] = refusal.plugins;
+  more["VMM_PRELOAD_LOG"] = "";
+  const ProcessResult outcome = play(kStart, "", more);
+  BOOST_TEST(outcome.status == 3);
+  BOOST_TEST(outcome.out == "KVM_CREATE_VM: " + std::to_string(refusal.code) + "\n");
+  BOOST_TEST(count(outcome.err, "\n") == 1);  // one clear line
+  BOOST_TEST(contains(outcome.err, "error: vm_refused vm=4 "));
+  BOOST_TEST(contains(outcome.err, refusal.reason));
+}
+
+BOOST_AUTO_TEST_CASE(the_child_of_a_fork_is_refused_what_its_parent_would_be) {
+  NEEDS_KVM();
+  // the plugins were loaded, and failed to, before the fork
+  for (const char* plugins : {"/no/such/plugin.so", TEST_PLUGIN ",fail-create"}) {
+    const ProcessResult outcome = play("fork vm", "", {{"VMM_PLUGINS", plugins}});
+    BOOST_TEST(outcome.status == 3);
+    BOOST_TEST(count(outcome.err, "error: vm_refused") == 1);
+  }
+}
+
+BOOST_AUTO_TEST_CASE(a_refused_vm_takes_its_first_plugins_back) {
+  NEEDS_KVM();
+  const ProcessResult outcome =
+      play(kStart, "", {{"VMM_PLUGINS", TEST_PLUGIN ";" TEST_PLUGIN ",fail-created"}});
+  BOOST_TEST(outcome.status == 3);
+  BOOST_TEST(count(outcome.err, "test_plugin: goodbye") == 1);
+}
+
+BOOST_AUTO_TEST_CASE(the_operator_may_choose_to_go_on_without_a_plugin) {
+  NEEDS_KVM();
+  const ProcessResult outcome =
+      play(kStart + kReset, "",
+           {{"VMM_PRELOAD_ON_ERROR", "continue"}, {"VMM_PLUGINS", "/no/such.so;" TEST_PLUGIN}});
+  BOOST_TEST(outcome.status == 0);
+  BOOST_TEST(count(outcome.err, "error: plugin_left_out vm=4 errno=2 reason=") == 1);
+  BOOST_TEST(count(outcome.err, "vcpu_reset") == 1);
+}
+
+BOOST_AUTO_TEST_CASE(no_plugin_at_all_is_worth_a_warning) {
+  NEEDS_KVM();
+  const ProcessResult outcome = play(kStart, "", {{"VMM_PLUGINS", ""}, {"VMM_PRELOAD_LOG", ""}});
+  BOOST_TEST(outcome.status == 0);
+  BOOST_TEST(count(outcome.err, "\n") == 1);
+  BOOST_TEST(contains(outcome.err, "warning: no_plugin"));
+}
+
+BOOST_AUTO_TEST_CASE(without_a_log_success_is_silent) {
+  NEEDS_KVM();
+  const ProcessResult outcome = play(kStart + kReset, "", {{"VMM_PRELOAD_LOG", ""}});
+  BOOST_TEST(outcome.status == 0);
+  BOOST_TEST(outcome.err == "");
+}
+
+BOOST_AUTO_TEST_CASE(a_log_that_cannot_be_written_does_not_stop_the_vm) {
+  NEEDS_KVM();
+  const ProcessResult outcome =
+      play(kStart + kReset, "", {{"VMM_PRELOAD_LOG", "/no/such/folder/log"}});
+  BOOST_TEST(outcome.status == 0);
+  BOOST_TEST(count(outcome.err, "\n") == 1);
+  BOOST_TEST(contains(outcome.err, "warning: log_failed errno=2"));
+}
+
+BOOST_AUTO_TEST_CASE(a_log_file_has_the_events_and_standard_error_the_errors) {
+  NEEDS_KVM();
+  std::array<char, 32> path{"/tmp/vmm_preload_XXXXXX"};
+  close(mkstemp(path.data()));
+  const ProcessResult outcome =
+      play(kStart + kReset, "fail-reset", {{"VMM_PRELOAD_LOG", path.data()}});
+  std::ostringstream log;
+  log << std::ifstream(path.data()).rdbuf();
+  std::filesystem::remove(path.data());
+  BOOST_TEST(outcome.status == 0);
+  BOOST_TEST(contains(log.str(), "info: vm_created"));
+  BOOST_TEST(contains(log.str(), "error: vcpu_reset vm=4 vcpu=0 plugin=test_plugin result=-1"));
+  BOOST_TEST(count(outcome.err, "\n") == 1);
+  BOOST_TEST(contains(outcome.err, "error: vcpu_reset"));
+}
+
+BOOST_AUTO_TEST_CASE(failures_of_the_vmms_own_calls_stay_what_they_are) {
+  NEEDS_KVM();
+  const ProcessResult outcome = play(kStart + "badmsrs:0 shortmsrs:0" + kReset + "run:0");
+  BOOST_TEST(outcome.status == 0);
+  BOOST_TEST(contains(outcome.out, "badmsrs result=-1 errno=14\n"));
+  BOOST_TEST(contains(outcome.out, "shortmsrs result=1\n"));
+  BOOST_TEST(count(outcome.err, "vcpu_reset") == 1);
+}
+
+// ---- the MSR filter ----------------------------------------------------------------------------
+
+namespace {
+constexpr const char* kFaulted = "exit=5 bx=6b47";
+constexpr const char* kRead = "exit=5 bx=600d";
+}  // namespace
+
+BOOST_AUTO_TEST_CASE(a_guest_reads_what_nobody_denies) {
+  NEEDS_KVM();
+  BOOST_TEST(contains(play(" vm vcpu:0 " + kReadMsr).out, kRead));
+}
+
+BOOST_AUTO_TEST_CASE(a_guest_takes_a_fault_for_what_a_plugin_denies) {
+  NEEDS_KVM();
+  const ProcessResult outcome = play(" vm vcpu:0 " + kReadMsr, "deny");
+  BOOST_TEST(contains(outcome.out, kFaulted));
+  BOOST_TEST(!contains(outcome.err, "msr_exit_answered"));  // KVM did it
+}
+
+BOOST_AUTO_TEST_CASE(exits_for_denied_msrs_are_answered_and_not_seen) {
+  NEEDS_KVM();
+  const ProcessResult outcome = play(" vm vcpu:0 exits " + kReadMsr + kReadMsr, "deny");
+  BOOST_TEST(count(outcome.out, kFaulted) == 2);
+  BOOST_TEST(count(outcome.err, "msr_exit_answered vm=4 vcpu=0 msr=c0010000") == 1);
+}
+
+BOOST_AUTO_TEST_CASE(the_vmms_own_filter_and_the_denied_msrs_together) {
+  NEEDS_KVM();
+  const ProcessResult outcome =
+      play(" vm exits vcpu:0 filter:3 " + kReadMsr + "filter:14" + kReadMsr, "deny");
+  BOOST_TEST(outcome.status == 0);
+  BOOST_TEST(count(outcome.out, "filter result=0") == 2);
+  BOOST_TEST(count(outcome.out, kFaulted) == 2);
+}
+
+BOOST_AUTO_TEST_CASE(a_filter_without_room_is_refused_and_the_old_one_stays) {
+  NEEDS_KVM();
+  const ProcessResult outcome = play(" vm vcpu:0 filter:15 " + kReadMsr, "deny");
+  BOOST_TEST(contains(outcome.out, "filter result=-1 errno=" + std::to_string(ENOSPC) + "\n"));
+  BOOST_TEST(contains(outcome.err, "error: msr_filter_full vm=4 ranges=17"));
+  BOOST_TEST(contains(outcome.out, kFaulted));
+  BOOST_TEST(contains(play(" vm filter:2", "deny-many").out, "filter result=-1"));
+}
+
+BOOST_AUTO_TEST_CASE(a_vm_with_denied_msrs_ends_as_any_other) {
+  NEEDS_KVM();
+  const ProcessResult outcome = play(" vm vcpu:0 vcpu:1 closevcpu:0 closevm closevcpu:1", "deny");
+  BOOST_TEST(count(outcome.err, "vm_destroyed vm=4") == 1);
+}
+
+// ---- cost --------------------------------------------------------------------------------------
+
+BOOST_AUTO_TEST_CASE(what_a_call_costs) {
+  NEEDS_KVM();
+  if (skipped_without_preloading()) return;
+  const auto nanoseconds = [](const ProcessResult& outcome, const std::string& key) {
+    const std::size_t at = outcome.out.find(key);
+    BOOST_REQUIRE(at != std::string::npos);
+    return std::stod(outcome.out.substr(at + key.size()));
+  };
+  const std::string script = kStart + "cost:5000000", null = NULL_LIBRARY;
+  const Variables both{{"LD_PRELOAD", PRELOAD_LIBRARY ":" + null}};
+  const ProcessResult bare = play(script, "", {{"LD_PRELOAD", null}});
+  const ProcessResult with = play(script, "", both);
+  const ProcessResult denying = play(script, "deny", both);
+  for (const char* key : {" run=", " foreign="}) {
+    const double nothing = nanoseconds(bare, key), ours = nanoseconds(with, key),
+                 filtering = nanoseconds(denying, key);
+    BOOST_TEST_MESSAGE("nanoseconds a call," << key << nothing << ", preloaded " << ours
+                                             << ", and denying " << filtering);
+    // a system call or a contended lock would show; a busy machine must not
+    BOOST_TEST(ours < nothing + 100);
+    BOOST_TEST(filtering < nothing + 200);
+  }
+}
+
+// ---- the launcher, QEMU ------------------------------------------------------------------------
+
+BOOST_AUTO_TEST_CASE(the_launcher_sets_it_all_up) {
+  NEEDS_KVM();
+  if (skipped_without_preloading()) return;
+  Strings command{VMM_RUN, "--plugin", TEST_PLUGIN, "--log", "stderr", "--", TINY_VMM};
+  for (const std::string& word : words(kStart + kReset)) command.push_back(word);
+  const ProcessResult outcome = run(command, {});
+  BOOST_TEST(outcome.status == 0);
+  BOOST_TEST(count(outcome.err, "vcpu_reset") == 1);
+}
+
+BOOST_AUTO_TEST_CASE(the_launcher_says_what_cannot_work) {
+  NEEDS_KVM();
+  const auto status = [](const Strings& arguments) {
+    Strings command{VMM_RUN};
+    command.insert(command.end(), arguments.begin(), arguments.end());
+    return run(command, {{"VMM_PLUGINS", ""}}).status;
+  };
+  BOOST_TEST(status({"--plugin", TEST_PLUGIN, "--check", "--", "sh"}) == 0);
+  BOOST_TEST(status({"--plugin", "nosuch.so", "--check", "--", "sh"}) == 125);
+  BOOST_TEST(status({"--plugin", SECOND_LIBRARY, "--check", "--", "sh"}) == 125);
+  BOOST_TEST(status({"--check", "--", "sh"}) == 125);  // no plugin
+  BOOST_TEST(status({"--plugin", TEST_PLUGIN, "--", "no-such-program"}) == 127);
+  BOOST_TEST(status({"--plugin", TEST_PLUGIN, "--log", "/no/such/log", "--", "sh"}) == 125);
+  BOOST_TEST(status({"--help"}) == 0);
+}
+
+BOOST_AUTO_TEST_CASE(qemu_in_its_sandbox) {
+  NEEDS_KVM();
+  if (skipped_without_preloading()) return;
+  if (!host_preload::find_program("qemu-system-x86_64")) {
+    std::printf("SKIPPED: qemu-system-x86_64 is not installed\n");
+    return;
+  }
+  const std::string script =
+      "(echo '{\"execute\":\"qmp_capabilities\"}'; sleep 1;"
+      " echo '{\"execute\":\"system_reset\"}'; sleep 1; echo '{\"execute\":\"quit\"}'; sleep 1) |"
+      " LD_PRELOAD=" PRELOAD_LIBRARY " VMM_PLUGINS=" TEST_PLUGIN
+      ",deny VMM_PRELOAD_LOG=stderr qemu-system-x86_64 -accel kvm -cpu qemu64 -machine q35 -smp 2"
+      " -display none -qmp stdio -sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,"
+      "resourcecontrol=deny";
+  const ProcessResult outcome = run({"/bin/sh", "-c", script}, {});
+  BOOST_TEST(outcome.status == 0);
+  BOOST_TEST(count(outcome.err, "vm_created") == 1);
+  for (const char* vcpu : {"vcpu=0", "vcpu=1"}) {
+    // SeaBIOS itself resets once more after the first reset
+    const int resets =
+        count(outcome.err, std::string(vcpu) + " plugin=test_plugin result=0 rule=strong");
+    BOOST_TEST(resets >= 1);
+    BOOST_TEST(resets <= 2);
+  }
+}

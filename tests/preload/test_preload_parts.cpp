@@ -1,0 +1,503 @@
+// SPDX-License-Identifier: MIT
+//
+// Parts of the preload host and its launcher that need neither KVM nor a preloaded process.
+#include <elf.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <boost/test/data/monomorphic.hpp>
+#include <boost/test/data/test_case.hpp>
+#include <boost/test/unit_test.hpp>
+
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <ostream>
+#include <sstream>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "host_preload/config.hpp"
+#include "host_preload/cpuid_table.hpp"
+#include "host_preload/fd_table.hpp"
+#include "host_preload/launch.hpp"
+#include "host_preload/preload_log.hpp"
+#include "host_preload/program_check.hpp"
+#include "host_preload/vm_registry.hpp"
+
+namespace host_preload {
+std::ostream& operator<<(std::ostream& out, const PluginSpec& spec) {
+  return out << spec.file << " with '" << spec.options << "'";
+}
+}  // namespace host_preload
+
+namespace {
+
+using namespace host_preload;
+using Specs = std::vector<PluginSpec>;
+
+/// A folder that goes away with the test.
+class TemporaryFolder {
+ public:
+  TemporaryFolder() {
+    std::array<char, 32> name{"/tmp/vmm_preload_XXXXXX"};
+    BOOST_REQUIRE(mkdtemp(name.data()) != nullptr);
+    path_ = name.data();
+  }
+  ~TemporaryFolder() { std::filesystem::remove_all(path_); }
+  TemporaryFolder(const TemporaryFolder&) = delete;
+  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
+
+  std::string file(const std::string& name, const std::string& content, mode_t mode = 0644) const {
+    const std::string path = path_ + "/" + name;
+    std::ofstream(path, std::ios::binary) << content;
+    chmod(path.c_str(), mode);
+    return path;
+  }
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+};
+
+std::string read_all(const std::string& path) {
+  std::ostringstream text;
+  text << std::ifstream(path).rdbuf();
+  return text.str();
+}
+
+}  // namespace
+
+// ---- configuration -----------------------------------------------------------------------------
+
+namespace {
+
+struct PluginsRow {
+  const char* text;
+  Specs expected;
+};
+std::ostream& operator<<(std::ostream& out, const PluginsRow& row) { return out << row.text; }
+
+const std::vector<PluginsRow> kPluginRows{
+    {"", {}},
+    {";", {}},
+    {"a.so", {{"a.so", ""}}},
+    {"a.so;", {{"a.so", ""}}},
+    {"a.so,", {{"a.so", ""}}},
+    {"a.so,k=v", {{"a.so", "k=v"}}},
+    {"a.so,k=v,l=w;/x/b.so", {{"a.so", "k=v,l=w"}, {"/x/b.so", ""}}},
+    {"a.so,k=1,,2", {{"a.so", "k=1,,2"}}},  // a doubled comma is the plugin's to read
+    {"a.so,k=1;;2;b.so", {{"a.so", "k=1;2"}, {"b.so", ""}}},
+};
+
+}  // namespace
+
+BOOST_DATA_TEST_CASE(lists_of_plugins, boost::unit_test::data::make(kPluginRows), row) {
+  const auto config = parse_config({row.text, nullptr, nullptr, nullptr});
+  BOOST_REQUIRE(config.has_value());
+  BOOST_TEST(config->plugins == row.expected, boost::test_tools::per_element());
+}
+
+BOOST_AUTO_TEST_CASE(no_variable_is_the_default) {
+  const auto config = parse_config({});
+  BOOST_REQUIRE(config.has_value());
+  BOOST_TEST(config->plugins.empty());
+  BOOST_TEST(config->log.empty());
+  BOOST_CHECK(config->rule == ResetRule::strong);
+  BOOST_TEST(!config->continue_on_error);
+}
+
+BOOST_AUTO_TEST_CASE(all_variables) {
+  const auto config = parse_config({"a", "stderr", "broad", "continue"});
+  BOOST_REQUIRE(config.has_value());
+  BOOST_TEST(config->log == "stderr");
+  BOOST_CHECK(config->rule == ResetRule::broad);
+  BOOST_TEST(config->continue_on_error);
+}
+
+BOOST_AUTO_TEST_CASE(values_that_do_not_parse_name_their_variable) {
+  const auto rule = parse_config({"a", nullptr, "sloppy", nullptr});
+  BOOST_REQUIRE(!rule.has_value());
+  BOOST_TEST(rule.error() == "VMM_PRELOAD_RESET_RULE=sloppy: use strong or broad");
+  const auto on_error = parse_config({"a", nullptr, nullptr, "ignore"});
+  BOOST_REQUIRE(!on_error.has_value());
+  BOOST_TEST(on_error.error() == "VMM_PRELOAD_ON_ERROR=ignore: use fail or continue");
+  const auto nameless = parse_config({"a;,k=v", nullptr, nullptr, nullptr});
+  BOOST_REQUIRE(!nameless.has_value());
+  BOOST_TEST(nameless.error() == "VMM_PLUGINS: ',k=v' names no plugin before its options");
+}
+
+BOOST_AUTO_TEST_CASE(bare_names_are_looked_for_paths_are_not) {
+  const TemporaryFolder first, second;
+  const std::string plugin = second.file("p.so", "");
+  const std::vector<std::string> folders{first.path(), second.path()};
+  BOOST_TEST(find_plugin("p.so", folders).value() == plugin);
+  BOOST_TEST(find_plugin("p", folders).value() == plugin);
+  BOOST_TEST(find_plugin(plugin, {}).value() == plugin);
+  const auto missing = find_plugin("q.so", folders);
+  BOOST_REQUIRE(!missing.has_value());
+  BOOST_TEST(missing.error() == "there is no 'q.so' in " + first.path() + ", " + second.path());
+  BOOST_TEST(!find_plugin("./p.so", folders).has_value());
+  const std::string nearer = first.file("p.so", "");
+  BOOST_TEST(find_plugin("p.so", folders).value() == nearer);
+}
+
+// ---- the launcher ------------------------------------------------------------------------------
+
+namespace {
+
+using Strings = std::vector<std::string>;
+
+/// A minimal ELF file: header, one program header, what it points to.
+std::string elf(uint16_t machine, uint32_t segment_type, const std::string& content,
+                unsigned char elf_class = ELFCLASS64) {
+  Elf64_Ehdr header{};
+  std::memcpy(header.e_ident, ELFMAG, SELFMAG);
+  header.e_ident[EI_CLASS] = elf_class;
+  header.e_machine = machine;
+  header.e_phoff = sizeof header;
+  header.e_phnum = 1;
+  Elf64_Phdr segment{};
+  segment.p_type = segment_type;
+  segment.p_offset = sizeof header + sizeof segment;
+  segment.p_filesz = content.size();
+  std::string image(sizeof header + sizeof segment, '\0');
+  std::memcpy(image.data(), &header, sizeof header);
+  std::memcpy(image.data() + sizeof header, &segment, sizeof segment);
+  return image + content;
+}
+
+const std::string kGlibc("/lib64/ld-linux-x86-64.so.2\0", 28);
+const std::string kMusl("/lib/ld-musl-x86_64.so.1\0", 25);
+const std::string kDynamic = elf(EM_X86_64, PT_INTERP, kGlibc);
+
+/// A Go program that links libc dynamically: an interpreter, and the section that names its build.
+std::string go_program() {
+  std::string image = kDynamic;
+  Elf64_Ehdr header;
+  std::memcpy(&header, image.data(), sizeof header);
+  const std::string names("\0.go.buildinfo\0", 15);
+  Elf64_Shdr sections[2]{};
+  sections[0].sh_offset = image.size();  // the names
+  sections[1].sh_name = 1;
+  header.e_shoff = image.size() + names.size();
+  header.e_shnum = 2;
+  std::memcpy(image.data(), &header, sizeof header);
+  image += names;
+  image.append(reinterpret_cast<const char*>(sections), sizeof sections);
+  return image;
+}
+
+bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
+
+}  // namespace
+
+BOOST_AUTO_TEST_CASE(programs_that_can_be_preloaded) {
+  BOOST_TEST(check_elf(kDynamic).has_value());
+  BOOST_TEST(check_program("/proc/self/exe").has_value());
+  const TemporaryFolder folder;
+  const std::string program = folder.file("p", kDynamic, 0755);
+  BOOST_TEST(check_program(folder.file("s", "#! " + program + " -x\necho\n", 0755)).has_value());
+}
+
+BOOST_AUTO_TEST_CASE(programs_that_cannot_say_why) {
+  const auto why = [](const std::string& image) { return check_elf(image).error(); };
+  BOOST_TEST(contains(why(elf(EM_X86_64, PT_LOAD, "x")), "statically linked"));
+  BOOST_TEST(contains(why(elf(EM_AARCH64, PT_INTERP, kGlibc)), "wrong architecture"));
+  BOOST_TEST(contains(why(elf(EM_386, PT_INTERP, kGlibc, ELFCLASS32)), "wrong architecture"));
+  BOOST_TEST(contains(why(elf(EM_X86_64, PT_INTERP, kMusl)), "musl"));
+  BOOST_TEST(contains(why(go_program()), "Go program"));
+  BOOST_TEST(contains(why("hello"), "not a program"));
+  BOOST_TEST(contains(why(""), "not a program"));
+  const TemporaryFolder folder;
+  const std::string fixed = folder.file("static", elf(EM_X86_64, PT_LOAD, "x"), 0755);
+  BOOST_TEST(contains(check_program(folder.file("s", "#!" + fixed + "\n")).error(),
+                      "it is a script of " + fixed + ": it is statically linked"));
+  BOOST_TEST(contains(check_program(folder.path() + "/none").error(), "No such file"));
+}
+
+BOOST_AUTO_TEST_CASE(a_note_of_go_in_a_program_header) {
+  std::string note(sizeof(Elf64_Nhdr), '\0');
+  note += std::string("Go\0\0id", 6);
+  BOOST_TEST(!check_elf(elf(EM_X86_64, PT_NOTE, note)).has_value());
+}
+
+BOOST_AUTO_TEST_CASE(truncated_programs_are_read_within_their_bounds) {
+  const std::string whole = go_program();
+  for (std::size_t size = 0; size < whole.size(); ++size)
+    static_cast<void>(check_elf(whole.substr(0, size)));
+  for (std::size_t at = 0; at < whole.size(); ++at) {
+    std::string broken = whole;
+    broken[at] = static_cast<char>(0xff);
+    static_cast<void>(check_elf(broken));
+  }
+}
+
+BOOST_AUTO_TEST_CASE(setuid_programs_are_refused_to_others_than_their_owner) {
+  const TemporaryFolder folder;
+  const std::string program = folder.file("p", kDynamic, 04755);
+  BOOST_TEST(check_program(program).has_value());  // it is ours: nothing changes
+  if (chown(program.c_str(), 1, static_cast<gid_t>(-1)) != 0) {
+    BOOST_TEST_MESSAGE("SKIPPED: only root may give a file away");
+    return;
+  }
+  chmod(program.c_str(), 04755);
+  BOOST_TEST(contains(check_program(program).error(), "setuid"));
+}
+
+BOOST_AUTO_TEST_CASE(kvm_that_is_none) {
+  BOOST_TEST(contains(check_kvm("/dev/none").error(), "/dev/none: No such file"));
+  BOOST_TEST(check_kvm("/dev/null").error() == "/dev/null: it is not KVM");
+}
+
+BOOST_AUTO_TEST_CASE(programs_are_found_as_a_shell_finds_them) {
+  BOOST_TEST(find_program("sh").has_value());
+  BOOST_TEST(find_program("/bin/sh").value() == "/bin/sh");
+  BOOST_TEST(!find_program("no-such-program-here").has_value());
+  BOOST_TEST(!find_program("").has_value());
+}
+
+BOOST_AUTO_TEST_CASE(arguments_of_the_launcher) {
+  const auto options = parse_launch({"--plugin", "a.so,k=v", "--plugin=b.so,l=w", "--log", "x",
+                                     "--reset-rule=broad", "--on-error", "continue", "--library",
+                                     "y", "--check", "--", "qemu", "--log", "z"});
+  BOOST_REQUIRE(options.has_value());
+  BOOST_TEST(options->plugins == (Strings{"a.so,k=v", "b.so,l=w"}),
+             boost::test_tools::per_element());
+  BOOST_TEST(options->log == "x");
+  BOOST_TEST(options->reset_rule == "broad");
+  BOOST_TEST(options->on_error == "continue");
+  BOOST_TEST(options->library == "y");
+  BOOST_TEST(options->check_only);
+  BOOST_TEST(options->command == (Strings{"qemu", "--log", "z"}), boost::test_tools::per_element());
+}
+
+BOOST_AUTO_TEST_CASE(the_program_may_follow_without_dashes) {
+  const auto options = parse_launch({"--check", "qemu", "--check"});
+  BOOST_REQUIRE(options.has_value());
+  BOOST_TEST(options->command == (Strings{"qemu", "--check"}), boost::test_tools::per_element());
+}
+
+BOOST_AUTO_TEST_CASE(arguments_that_make_no_sense) {
+  BOOST_TEST(contains(parse_launch({}).error(), "no program"));
+  BOOST_TEST(contains(parse_launch({"--check", "--"}).error(), "no program"));
+  BOOST_TEST(contains(parse_launch({"--bogus", "x", "qemu"}).error(), "--bogus: unknown"));
+  BOOST_TEST(contains(parse_launch({"--log"}).error(), "--log: unknown, or its value is missing"));
+}
+
+BOOST_AUTO_TEST_CASE(what_the_launcher_puts_into_variables) {
+  BOOST_TEST(join_plugins({"a,k=v", "b"}) == "a,k=v;b");
+  BOOST_TEST(join_plugins({"a,k=1;2"}) == "a,k=1;;2");
+  BOOST_TEST(join_preload("/x/l.so", "").value() == "/x/l.so");
+  BOOST_TEST(join_preload("/x/l.so", "/y/m.so").value() == "/x/l.so:/y/m.so");
+  BOOST_TEST(!join_preload("/x y/l.so", "").has_value());
+}
+
+// ---- CPUID, log --------------------------------------------------------------------------------
+
+BOOST_AUTO_TEST_CASE(leaves_of_the_guests_cpuid) {
+  CpuidTable table;
+  BOOST_TEST(!table.known());
+  const std::vector<kvm_cpuid_entry2> entries{
+      {0x80000001, 0, 0, 1, 2, 3, 4, {}},
+      {4, 0, KVM_CPUID_FLAG_SIGNIFCANT_INDEX, 40, 0, 0, 0, {}},
+      {4, 1, KVM_CPUID_FLAG_SIGNIFCANT_INDEX, 41, 0, 0, 0, {}}};
+  table.assign(entries);
+  std::array<uint32_t, 4> registers{};
+  table.lookup(0x80000001, 9, registers);
+  BOOST_TEST(registers == (std::array<uint32_t, 4>{1, 2, 3, 4}), boost::test_tools::per_element());
+  table.lookup(4, 1, registers);
+  BOOST_TEST(registers[0] == 41u);
+  table.lookup(4, 2, registers);
+  BOOST_TEST(registers[0] == 0u);
+  table.lookup(0x80000022, 0, registers);
+  BOOST_TEST(registers[3] == 0u);
+  table.assign(std::vector<kvm_cpuid_entry2>(1000));  // longer than KVM takes
+  BOOST_TEST(table.known());
+  table.clear();
+  BOOST_TEST(!table.known());
+}
+
+BOOST_AUTO_TEST_CASE(a_log_line) {
+  const TemporaryFolder folder;
+  const std::string path = folder.path() + "/log";
+  PreloadLog log;
+  BOOST_REQUIRE(log.open(path.c_str()) == 0);
+  log.set_process();
+  errno = 77;
+  log.event(VMM_LOG_INFO, "vm_created vm=%d", 9);
+  log.plugin(VMM_LOG_DEBUG, "p", "two\nlines");
+  log.event(VMM_LOG_INFO, "%s", std::string(5000, 'x').c_str());
+  BOOST_TEST(errno == 77);
+  std::istringstream lines(read_all(path));
+  std::string line;
+  const std::string ids =
+      "vmm_preload[" + std::to_string(getpid()) + "/" + std::to_string(gettid()) + "] ";
+  std::getline(lines, line);
+  BOOST_TEST(line == ids + "info: vm_created vm=9");
+  std::getline(lines, line);
+  BOOST_TEST(line == ids + "debug: p: two lines");
+  std::getline(lines, line);
+  BOOST_TEST(line.size() > 900u);
+  BOOST_TEST(!std::getline(lines, line));
+}
+
+BOOST_AUTO_TEST_CASE(a_log_that_cannot_be_written) {
+  PreloadLog log;
+  BOOST_TEST(log.open("/no/such/folder/log") == -ENOENT);
+  BOOST_TEST(log.open("/tmp") == -EISDIR);
+  BOOST_TEST(log.open("") == 0);
+  BOOST_TEST(log.open(nullptr) == 0);
+}
+
+BOOST_AUTO_TEST_CASE(a_log_whose_descriptor_became_another_file_falls_silent) {
+  const TemporaryFolder folder;
+  const std::string path = folder.path() + "/log", disk = folder.file("disk", "data");
+  PreloadLog log;
+  BOOST_REQUIRE(log.open(path.c_str()) == 0);
+  log.event(VMM_LOG_INFO, "before");
+  // what a daemon does that closes all it did not open
+  for (int fd = 100; fd < 200; ++fd) {
+    std::array<char, 256> link{};
+    const std::string name = "/proc/self/fd/" + std::to_string(fd);
+    if (readlink(name.c_str(), link.data(), link.size() - 1) > 0 && link.data() == path) {
+      const int other = open(disk.c_str(), O_RDWR);
+      BOOST_REQUIRE(dup2(other, fd) == fd);
+      close(other);
+      log.event(VMM_LOG_INFO, "after");
+      close(fd);
+    }
+  }
+  BOOST_TEST(contains(read_all(path), "before"));
+  BOOST_TEST(!contains(read_all(path), "after"));
+  BOOST_TEST(read_all(disk) == "data");
+}
+
+// ---- descriptors and lives ---------------------------------------------------------------------
+
+BOOST_AUTO_TEST_CASE(what_a_descriptor_leads_to) {
+  FdTable<int> table;
+  int a = 1, b = 2;
+  BOOST_TEST(table.get(7) == nullptr);
+  BOOST_TEST(table.get(-1) == nullptr);
+  BOOST_TEST(table.get(1 << 30) == nullptr);
+  BOOST_TEST(table.put(7, &a) == nullptr);
+  BOOST_TEST(table.get(7) == &a);
+  BOOST_TEST(table.get(8) == nullptr);
+  BOOST_TEST(table.put(7, &b) == &a);
+  BOOST_TEST(table.put(FdTable<int>::kMaxFds - 1, &a) == nullptr);
+  BOOST_TEST(table.get(FdTable<int>::kMaxFds - 1) == &a);
+  BOOST_TEST(table.put(FdTable<int>::kMaxFds, &a) == &a);  // no room: handed back
+  BOOST_TEST(!table.reserve(-1));
+  int seen = 0;
+  table.for_each([&](int, int*) { ++seen; });
+  BOOST_TEST(seen == 2);
+  BOOST_TEST(table.put(7, nullptr) == &b);
+  BOOST_TEST(table.get(7) == nullptr);
+  BOOST_TEST(table.put(500000, nullptr) == nullptr);
+}
+
+BOOST_AUTO_TEST_CASE(threads_that_fill_the_table) {
+  FdTable<int> table;
+  std::array<int, 4> objects{};
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 4; ++t)
+    threads.emplace_back([&, t] {
+      for (int fd = t; fd < 20000; fd += 4) table.put(fd, &objects[static_cast<std::size_t>(t)]);
+    });
+  for (std::thread& thread : threads) thread.join();
+  for (int fd = 0; fd < 20000; ++fd)
+    BOOST_REQUIRE(table.get(fd) == &objects[static_cast<std::size_t>(fd % 4)]);
+}
+
+BOOST_AUTO_TEST_CASE(a_vm_lives_until_its_last_descriptor_and_user_are_gone) {
+  PreloadLog log;
+  VmRegistry registry(log);
+  BOOST_TEST(!registry.any_vm());
+  {
+    const Use<Vm> made(registry, registry.make_vm(1000));
+    registry.publish(*made);
+  }
+  BOOST_TEST(registry.any_vm());
+  {
+    const Use<Vm> vm = registry.vm(1000);
+    BOOST_REQUIRE(static_cast<bool>(vm));
+    BOOST_REQUIRE(registry.add_vcpu(*vm, 1001, 3, nullptr) != nullptr);
+  }
+  BOOST_TEST(!registry.vm(1001));
+  BOOST_TEST(!registry.vcpu(1000));
+  registry.forget_fd(1000);
+  BOOST_TEST(!registry.vm(1000));
+  BOOST_TEST(registry.any_vm());
+  {
+    const Use<Vcpu> vcpu = registry.vcpu(1001);
+    BOOST_REQUIRE(static_cast<bool>(vcpu));
+    BOOST_TEST(vcpu->index == 3u);
+    registry.forget_fd(1001);
+    BOOST_TEST(registry.any_vm());  // this use
+  }
+  BOOST_TEST(!registry.any_vm());
+}
+
+BOOST_AUTO_TEST_CASE(a_number_that_comes_again_heals_a_missed_close) {
+  PreloadLog log;
+  VmRegistry registry(log);
+  for (int i = 0; i < 3; ++i) {
+    registry.forget_fd(1000);
+    const Use<Vm> vm(registry, registry.make_vm(1000));
+    registry.publish(*vm);
+    registry.forget_fd(1001);
+    BOOST_REQUIRE(registry.add_vcpu(*vm, 1001, 0, nullptr) != nullptr);
+    BOOST_TEST(registry.vcpu(1001)->vm == &*vm);
+  }
+  registry.forget_fd(1001);
+  registry.forget_fd(1000);
+  BOOST_TEST(!registry.any_vm());
+}
+
+BOOST_AUTO_TEST_CASE(threads_that_use_what_others_close) {
+  PreloadLog log;
+  VmRegistry registry(log);
+  constexpr int kRounds = 3000, kFds = 4;  // each thread has its own VM and a vCPU of each other
+  std::atomic<bool> stop{false};
+  std::atomic<int> uses{0};
+  std::vector<std::thread> makers, users;
+  for (int t = 0; t < kFds; ++t)
+    makers.emplace_back([&, t] {
+      for (int i = 0; i < kRounds; ++i) {
+        {
+          const Use<Vm> vm(registry, registry.make_vm(1000 + t));
+          registry.publish(*vm);
+          registry.add_vcpu(*vm, 1100 + t, static_cast<uint32_t>(i), nullptr);
+        }
+        registry.forget_fd(i % 2 == 0 ? 1000 + t : 1100 + t);
+        registry.forget_fd(i % 2 == 0 ? 1100 + t : 1000 + t);
+      }
+    });
+  for (int t = 0; t < 2; ++t)
+    users.emplace_back([&] {
+      while (!stop.load()) {
+        for (int fd = 0; fd < kFds; ++fd) {
+          if (const Use<Vcpu> vcpu = registry.vcpu(1100 + fd)) {
+            vcpu->detector.on(VcpuEvent::run, ResetRule::strong);
+            const std::lock_guard lock(vcpu->vm->mutex);
+            uses += vcpu->cpuid.known() ? 0 : 1;
+          }
+          if (const Use<Vm> vm = registry.vm(1000 + fd)) uses += vm->number >= 1000 ? 1 : 0;
+        }
+      }
+    });
+  for (std::thread& thread : makers) thread.join();
+  stop.store(true);
+  for (std::thread& thread : users) thread.join();
+  BOOST_TEST(!registry.any_vm());
+  BOOST_TEST_MESSAGE(uses.load() << " uses");
+}
