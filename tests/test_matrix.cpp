@@ -26,10 +26,11 @@ struct LoadedPlugin {
       host_kit::PluginLibrary::open(kPlugin);
 };
 
-void run_kernel(std::string_view kernel) {
+void run_kernel(std::string_view kernel, bool batch = false) {
   uint32_t rows = 0, met = 0, impossible = 0;
-  for (const Case& row : all_cases()) {
+  for (Case row : all_cases()) {
     if (row.kernel != kernel) continue;
+    row.batch = batch;
     ++rows;
     const Expectation expected = expectation_of(row);
     if (expected.impossible != nullptr) {
@@ -61,6 +62,10 @@ BOOST_AUTO_TEST_CASE(on_linux_6_1) { run_kernel("linux-6.1"); }
 BOOST_AUTO_TEST_CASE(on_linux_6_12) { run_kernel("linux-6.12"); }
 BOOST_AUTO_TEST_CASE(on_linux_6_18) { run_kernel("linux-6.18"); }
 BOOST_AUTO_TEST_CASE(on_linux_7_2) { run_kernel("linux-7.2"); }
+
+// Through the host's batch: an old kernel, and the one with the most variants.
+BOOST_AUTO_TEST_CASE(on_linux_5_10_with_a_lent_batch) { run_kernel("linux-5.10", true); }
+BOOST_AUTO_TEST_CASE(on_linux_7_2_with_a_lent_batch) { run_kernel("linux-7.2", true); }
 
 BOOST_AUTO_TEST_SUITE_END()
 

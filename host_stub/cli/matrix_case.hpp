@@ -45,6 +45,7 @@ struct Case {
   uint8_t claimed = 0;  ///< EBX[3:0] of leaf 0x80000022, with v2
   PmuOff off = PmuOff::off;
   bool strict = false;
+  bool batch = false;  ///< the host lends its KVM_SET_MSRS batch at a reset; not an axis
 
   bool has_plugin() const { return off != PmuOff::no_plugin; }
   bool irqchip() const { return variant != HostVariant::mediated_no_irqchip; }

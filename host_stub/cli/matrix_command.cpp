@@ -27,7 +27,7 @@ using namespace matrix;
 
 struct MatrixOptions {
   std::string plugin, filter;
-  bool json = false, help = false;
+  bool batch = false, json = false, help = false;
 };
 
 po::options_description describe(MatrixOptions& o) {
@@ -37,6 +37,7 @@ po::options_description describe(MatrixOptions& o) {
     ("plugin", po::value(&o.plugin)->value_name("PATH"), "svm_pmu.so")
     ("filter", po::value(&o.filter)->value_name("TEXT"),
      "only the cases whose name holds TEXT, e.g. 'linux-6.12 enable_pmu=Y'")
+    ("batch", po::bool_switch(&o.batch), "the host lends its KVM_SET_MSRS batch at each reset")
     ("json", po::bool_switch(&o.json), "one JSON object a line: the cases, then the counts")
     ("help", po::bool_switch(&o.help), "this text");
   // clang-format on
@@ -163,10 +164,15 @@ void print_end(const ImpossibleByReason& impossible, const Counts& counts) {
 using Json = nlohmann::ordered_json;
 
 Json case_json(const Case& tried) {
-  return {{"kvm", tried.kvm_spec()},        {"host", tried.host()},
-          {"enable_pmu", tried.enable_pmu}, {"irqchip", tried.irqchip()},
-          {"vendor", tried.vendor_word()},  {"cpuid", tried.cpuid_model()},
-          {"plugin", tried.has_plugin()},   {"options", tried.has_plugin() ? tried.options() : ""}};
+  return {{"kvm", tried.kvm_spec()},
+          {"host", tried.host()},
+          {"enable_pmu", tried.enable_pmu},
+          {"irqchip", tried.irqchip()},
+          {"batch", tried.batch},
+          {"vendor", tried.vendor_word()},
+          {"cpuid", tried.cpuid_model()},
+          {"plugin", tried.has_plugin()},
+          {"options", tried.has_plugin() ? tried.options() : ""}};
 }
 
 Json expectation_json(const Expectation& e) {
@@ -228,7 +234,8 @@ int run_matrix(const MatrixOptions& o) {
   Counts counts;
   ImpossibleByReason impossible;
   if (!o.json) print_heading();
-  for (const Case& tried : all_cases()) {
+  for (Case tried : all_cases()) {
+    tried.batch = o.batch;
     if (tried.name().find(o.filter) == std::string::npos) continue;
     ++counts.rows;
     const Expectation expected = expectation_of(tried);

@@ -123,13 +123,16 @@ Range set_msrs(const Case& row, const Expectation& e) {
   const bool nothing = !row.has_plugin() || e.decision == Decision::off_by_cap ||
                        row.vendor == VendorPair::amd_host_intel_guest;
   if (nothing) return {0, 0};
+  // a host skips what is refused and goes on behind it, with as many calls as that takes
+  constexpr uint32_t kMostRegisters = 15;
+  if (row.batch) return {1, 1 + kMostRegisters};
   return e.live ? Range{1, 1} : Range{0, 1};
 }
 
 /// Nothing to say without refusals. A PerfMonV2 that KVM does not give is to be said, as long as
 /// there is a PMU at all.
 Range refused_lines(const Case& row, const Expectation& e) {
-  if (e.set_msrs.most == 0) return {0, 0};
+  if (e.set_msrs.most == 0 || row.batch) return {0, 0};  // a batch is the host's to write
   const bool missing_v2 = row.guest == GuestPmu::v2 && !has_v2(row);
   if (e.live && missing_v2) return {1, 1};
   const bool all_there = e.live && row.guest != GuestPmu::v2;

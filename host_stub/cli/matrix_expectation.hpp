@@ -53,7 +53,7 @@ struct Expectation {
   BootLine boot = BootLine::no_driver;
   bool firmware_bug = false;  ///< at the boot after the reset
   Range set_msrs;             ///< KVM_SET_MSRS of each vCPU in a reset that is not the first
-  Range refused_lines;        ///< lines that name registers which KVM refuses, in the VM's life
+  Range refused_lines;  ///< the plugin's lines of registers that KVM refuses, in the VM's life
   Warning warning = Warning::never;
 };
 

@@ -87,8 +87,8 @@ class Run {
 
   std::unique_ptr<Kvm> open();
   VmmConfig config() const;
-  void see(const IoctlCall& call);
-  void see_writes(const IoctlCall& call);
+  void see(const IoctlCall& call, int32_t result);
+  void see_writes(const IoctlCall& call, int32_t taken);
   void see(const Event& event);
   void play(StubVmm& vmm);
   void make_dirty(Vcpu& vcpu) const;
@@ -110,8 +110,9 @@ std::unique_ptr<Kvm> Run::open() {
     return nullptr;
   }
   return intercept_ioctls(std::move(*kvm), [this](const IoctlCall& call, const IoctlInner& inner) {
-    see(call);
-    return inner(call.arg);
+    const int32_t result = inner(call.arg);
+    see(call, result);
+    return result;
   });
 }
 
@@ -119,24 +120,25 @@ VmmConfig Run::config() const {
   VmmConfig config;
   config.vcpus = kVcpus;
   config.irqchip = row_.irqchip();
+  config.batch = row_.batch;
   config.cpuid = CpuidModel::parse(row_.cpuid_model()).value();
   if (row_.has_plugin()) config.plugins.push_back({plugin_, row_.options()});
   return config;
 }
 
-void Run::see(const IoctlCall& call) {
+void Run::see(const IoctlCall& call, int32_t result) {
   // The stub VMM makes none of its own between KVM_CREATE_VM and the end of the hook.
   if (phase_ == Phase::vm_created && call.level == IoctlLevel::vm)
     ++seen_.vm_created[ioctl_name(call.request)];
-  if (phase_ == Phase::reset && is_msr_request(call.request)) see_writes(call);
+  if (phase_ == Phase::reset && is_msr_request(call.request)) see_writes(call, result);
   if (call.request == KVM_CREATE_VM && row_.has_plugin()) phase_ = Phase::vm_created;
 }
 
-void Run::see_writes(const IoctlCall& call) {
+void Run::see_writes(const IoctlCall& call, int32_t taken) {
   const auto vcpu = static_cast<std::size_t>(call.vcpu);
   ++seen_.reset[vcpu][ioctl_name(call.request)];
-  if (call.request != VMM_KVM_SET_MSRS) return;
-  for (const kvm_msr_entry& entry : msr_entries(call.arg)) {
+  if (call.request != VMM_KVM_SET_MSRS || taken < 0) return;
+  for (const kvm_msr_entry& entry : msr_entries(call.arg).first(static_cast<std::size_t>(taken))) {
     if (entry.index == kGlobalCtl) continue;  // stopped first, started last
     if (!written_[vcpu].insert(without_alias(entry.index)).second)
       seen_.written_twice.push_back(entry.index);
@@ -153,7 +155,7 @@ void Run::see(const Event& event) {
       if (console_ != nullptr) console_->push_back(event.text);
       break;
     case Event::Kind::log:
-      seen_.log.push_back({event.level, event.text});
+      (event.name == "host_stub" ? seen_.host_log : seen_.log).push_back({event.level, event.text});
       break;
     default:
       break;
@@ -363,8 +365,21 @@ class Judge {
       if (line.level <= VMM_LOG_ERROR) wrong_.push_back("the plugin logs an error: " + line.text);
     }
     within("lines about refused registers", e_.refused_lines, refused);
+    if (row_.batch) host_log();
     if (e_.warning == Warning::never) within("warnings", {0, 0}, warnings);
     if (e_.warning == Warning::must && warnings == 0) wrong_.push_back("no warning is logged");
+  }
+
+  /// What KVM refuses of the host's batch is said once a VM and register.
+  void host_log() {
+    std::set<std::string> said;
+    for (const LogLine& line : seen_.host_log) {
+      const std::size_t at = line.text.find("KVM refuses ");
+      if (at == std::string::npos) continue;
+      const std::string words =
+          line.text.substr(at, std::string_view("KVM refuses c0010200").size());
+      if (!said.insert(words).second) wrong_.push_back("said again: " + words);
+    }
   }
 
   const Expectation& e_;

@@ -48,6 +48,7 @@ struct Observation {
   std::vector<uint32_t> guest_reaches;        ///< PMU registers that take no #GP, on vCPU 0
   uint32_t nmis_after = 0;                    ///< unknown NMIs since the boot after the reset
   std::vector<LogLine> log;                   ///< the plugin's
+  std::vector<LogLine> host_log;              ///< the host's own
   int32_t hook_result = 0;                    ///< the worst of all hooks
 };
 

@@ -211,11 +211,22 @@ VmmResult<void> StubVmm::call_vcpu_reset(VcpuRecord& record) {
   if (batch.entries().empty()) return {};
   const auto refused = batch.flush(*this, handle);
   if (!refused) return failed(refused.error().code, refused.error().text);
-  for (const vmm_msr& entry : *refused)
-    log(VMM_LOG_WARNING, "host_stub",
-        fmt::format("vCPU {}: KVM refuses {:08x} = {:x} of the reset batch, skipped", record.index,
-                    entry.index, entry.value));
+  log_refused(record.index, *refused);
   return {};
+}
+
+/// Once a VM: KVM answers the same for each vCPU and at each reset.
+void StubVmm::log_refused(uint32_t vcpu, const std::vector<vmm_msr>& refused) {
+  for (const vmm_msr& entry : refused) {
+    {
+      const std::lock_guard lock(refused_mutex_);
+      if (!refused_.insert(entry.index).second) continue;
+    }
+    log(VMM_LOG_WARNING, "host_stub",
+        fmt::format(
+            "vCPU {}: KVM refuses {:08x} = {:x} of the reset batch, skipped; not said again", vcpu,
+            entry.index, entry.value));
+  }
 }
 
 VmmResult<StubVmm::VmState> StubVmm::save() {

@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
 #include <tl/expected.hpp>
 #include <vector>
@@ -97,6 +98,7 @@ class StubVmm final : public host_kit::Host {
   VmmResult<void> reset_vcpu(VcpuRecord& record);
   VmmResult<void> call_vcpu_reset(VcpuRecord& record);
   int32_t set_filter() noexcept;
+  void log_refused(uint32_t vcpu, const std::vector<vmm_msr>& refused);
   void emit(Event event) noexcept;
   void hook_event(const char* name, std::string text, int32_t result) noexcept;
 
@@ -112,6 +114,8 @@ class StubVmm final : public host_kit::Host {
   std::vector<std::unique_ptr<host_kit::PluginVm>> plugin_vms_;
   std::vector<vmm_msr> msr_list_;
   std::vector<vmm_msr_range> denied_;
+  std::mutex refused_mutex_;
+  std::set<uint32_t> refused_;  ///< MSRs that KVM refused in a reset batch, said once
   std::unique_ptr<LinuxGuest> guest_;
 };
 
