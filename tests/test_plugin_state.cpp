@@ -299,13 +299,13 @@ BOOST_AUTO_TEST_CASE(nothing_counts_at_any_point_of_a_restore) {
       // the check is one: any of these orders fails it
       if (cpuid != std::string_view("v2")) continue;
       auto reversed = writes;
-      std::ranges::reverse(reversed);
+      std::reverse(reversed.begin(), reversed.end());
       BOOST_TEST(unsafe_order(reversed, true) != "");
       auto unstopped = writes;
       unstopped.erase(unstopped.begin());
       BOOST_TEST(unsafe_order(unstopped, true) != "");
       auto early = writes;
-      std::ranges::rotate(early, early.end() - 1);
+      std::rotate(early.begin(), early.end() - 1, early.end());
       BOOST_TEST(unsafe_order(early, true) != "");
     }
   }
