@@ -3,16 +3,22 @@
 // Structs of vmm/plugin.h that another version of the header may have made longer or shorter.
 #pragma once
 
+#include <vmm/plugin.h>
+
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 
 namespace svm_pmu {
 
-/// The size that a struct had in ABI 1.0, the smallest that is accepted. Once a minor version
+/// The smallest size of a struct that is accepted: what it had in ABI 1.0. Once a minor version
 /// appends a field this becomes the offset of the first one that it appended.
 template <typename T>
 inline constexpr uint32_t kSizeV1_0 = sizeof(T);
+/// The optional callbacks at the end of the host's table may be left off.
+template <>
+inline constexpr uint32_t kSizeV1_0<vmm_host> = offsetof(vmm_host, get_cpuid);
 
 /// Copies as much of `from` as both sides know into a zeroed `to`. False if there is no struct or
 /// less of it than ABI 1.0 has. S2.

@@ -19,8 +19,6 @@
 namespace svm_pmu {
 namespace {
 
-constexpr const char* kName = "svm_pmu";
-
 /// One instance: constant after create, so every hook may read it on any thread.
 struct Instance {
   Host host;
@@ -128,18 +126,21 @@ int32_t create(const vmm_host* table, const char* text, void** ctx, vmm_error* e
 
 void destroy(void* ctx) noexcept { delete static_cast<Instance*>(ctx); }
 
+const void* get_extension(const char*) noexcept { return nullptr; }
+
 constexpr vmm_plugin kDescriptor = {
-    sizeof(vmm_plugin),
-    VMM_PLUGIN_ABI_MAJOR,
-    VMM_PLUGIN_ABI_MINOR,
-    0,
-    kName,
-    SVM_PMU_VERSION,
-    "KVM's AMD vPMU: can be disabled, and is reset, saved and restored with the vCPU",
-    kOptionsHelp,
-    create,
-    destroy,
-    nullptr,
+    .struct_size = sizeof(vmm_plugin),
+    .abi_major = VMM_PLUGIN_ABI_MAJOR,
+    .abi_minor = VMM_PLUGIN_ABI_MINOR,
+    .flags = 0,
+    .name = "svm_pmu",
+    .version = SVM_PMU_VERSION,
+    .description =
+        "KVM's AMD vPMU: can be disabled, and is reset, saved and restored with the vCPU",
+    .options_help = kOptionsHelp,
+    .create = create,
+    .destroy = destroy,
+    .get_extension = get_extension,
 };
 
 }  // namespace

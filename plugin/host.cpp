@@ -29,7 +29,7 @@ Expected<Host> Host::from(const vmm_host* table) noexcept {
   Host host;
   if (!copy_struct(host.table_, table))
     return fail(-EINVAL, Text() << "the host's table has " << table->struct_size
-                                << " bytes, ABI 1.0 has " << kSizeV1_0<vmm_host>);
+                                << " bytes, ABI 1.0 needs " << kSizeV1_0<vmm_host>);
   const struct {
     const char* name;
     bool present;

@@ -44,7 +44,6 @@ LayoutId find_layout(const Host& host, vmm_vm_handle vm, vmm_vcpu_handle vcpu) n
     const auto n = static_cast<uint8_t>(std::min(perfmon->ebx & amd::kNumPerfCtrCoreMask, most));
     layout.has_global = true;
     layout.global_counters = n;
-    if (n != 0) layout.counters = n;
   }
   return id_of(layout);
 }

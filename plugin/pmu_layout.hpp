@@ -46,6 +46,9 @@ struct Layout {
   /// GLOBAL_CTL after RESET: all n enable bits, so that software that knows only version 1 counts
   /// (APM vol. 2, PerfCntrGlobalCtl; KVM sets the same at KVM_SET_CPUID2, Linux 6.9). Not 0.
   constexpr uint64_t global_mask() const noexcept { return (uint64_t{1} << global_counters) - 1; }
+  /// Whether a selector or counter of the bank lies behind the n that PerfMonV2 announces: it is
+  /// there or not, as this KVM reads the leaf.
+  constexpr bool is_beyond_n(uint32_t index) const noexcept;
 };
 
 /// Every layout there is. A vCPU's layout is an index into it.
@@ -59,13 +62,14 @@ constexpr std::array<Layout, kLayoutCount> make_layouts() noexcept {
   std::size_t next = 0;
   all[next++] = {Bank::none, 0, false, 0};
   all[next++] = {Bank::legacy, amd::kLegacyCounters, false, 0};
-  // n = 0 in the leaf: KVM 6.5-6.12 then has no counter, one that ignores the leaf has them all.
-  // All are written, and those that are not there refuse.
+  // Fewer counters in the leaf than the bank has: one KVM has only those, another ignores the leaf
+  // and has them all (before 6.5; later where the host lacks PerfMonV2), and a guest that does not
+  // know PerfMonV2 uses them. All are written, and those that are not there refuse.
   for (uint8_t n = 0; n <= amd::kLegacyCounters; ++n)
-    all[next++] = {Bank::legacy, n != 0 ? n : uint8_t{amd::kLegacyCounters}, true, n};
+    all[next++] = {Bank::legacy, amd::kLegacyCounters, true, n};
   all[next++] = {Bank::extended, amd::kExtCounters, false, 0};
   for (uint8_t n = 0; n <= amd::kExtCounters; ++n)
-    all[next++] = {Bank::extended, n != 0 ? n : uint8_t{amd::kExtCounters}, true, n};
+    all[next++] = {Bank::extended, amd::kExtCounters, true, n};
   all[next++] = {Bank::unknown, amd::kExtCounters, true, amd::kExtCounters};
   return all;
 }
@@ -134,6 +138,13 @@ constexpr uint32_t msr_bit(uint32_t index) noexcept { return uint32_t{1} << msr_
 constexpr bool is_selector(uint32_t index) noexcept {
   const uint32_t position = msr_position(index);
   return position < amd::kLegacyCounters || (position >= 8 && position < 20 && position % 2 == 0);
+}
+
+constexpr bool Layout::is_beyond_n(uint32_t index) const noexcept {
+  const uint32_t position = msr_position(index);
+  if (!has_global || position >= 20) return false;
+  const uint32_t number = position < 8 ? position % amd::kLegacyCounters : (position - 8) / 2;
+  return number >= global_counters;
 }
 
 }  // namespace svm_pmu

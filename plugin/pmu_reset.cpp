@@ -119,11 +119,11 @@ void verify(Reset& reset, std::span<const vmm_msr> written) noexcept {
 }
 
 /// Remembers what KVM does not have and says so, once a VM.
-void learn(Reset& reset, std::span<const vmm_msr> written) noexcept {
+void learn(Reset& reset, const Layout& layout, std::span<const vmm_msr> written) noexcept {
   const uint32_t news = reset.vm.add_absent(reset.absent);
   if (news == 0) return;
   Text line;
-  bool any_selector_left = false;
+  bool any_selector_left = false, any_unforeseen = false;
   uint32_t said = 0;
   line << "KVM does not have";
   for (const vmm_msr& entry : written) {
@@ -131,11 +131,12 @@ void learn(Reset& reset, std::span<const vmm_msr> written) noexcept {
     if ((reset.absent & bit) == 0 && is_selector(entry.index)) any_selector_left = true;
     if ((news & bit) == 0 || (said & bit) != 0) continue;
     said |= bit;
+    if (!layout.is_beyond_n(entry.index)) any_unforeseen = true;
     line << " " << Hex{entry.index, 8};
   }
   line << " for this VM's guest CPUID; left out of resets from now on";
   if (!any_selector_left) line << " (its vPMU is off: nothing to reset)";
-  reset.vm.host.log(any_selector_left ? VMM_LOG_WARNING : VMM_LOG_INFO, line);
+  reset.vm.host.log(any_selector_left && any_unforeseen ? VMM_LOG_WARNING : VMM_LOG_INFO, line);
 }
 
 bool into_batch(const Reset& reset, std::span<const vmm_msr> entries) noexcept {
@@ -156,8 +157,8 @@ int32_t reset_vcpu(Vm& vm, const vmm_vcpu& vcpu) noexcept {
   }
   if (vm.vpmu == Vpmu::off_by_cap) return 0;
 
-  const ResetPlan& plan = kResetPlans[vm.layout_of(vcpu.index, vcpu.handle)];
-  std::span<const vmm_msr> entries = plan.view();
+  const LayoutId layout = vm.layout_of(vcpu.index, vcpu.handle);
+  std::span<const vmm_msr> entries = kResetPlans[layout].view();
   MsrWrites<kMaxResetWrites> present;
   if (const uint32_t absent = vm.absent(); absent != 0) {
     for (const vmm_msr& entry : entries)
@@ -169,7 +170,7 @@ int32_t reset_vcpu(Vm& vm, const vmm_vcpu& vcpu) noexcept {
 
   write(reset, entries);
   if (vm.options.verify && reset.result == 0) verify(reset, entries);
-  learn(reset, entries);
+  learn(reset, kLayouts[layout], entries);
   return reset.result;
 }
 

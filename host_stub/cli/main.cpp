@@ -18,6 +18,9 @@ struct Command {
 constexpr Command kCommands[] = {
     {"run", "a scenario on a VM, with or without plugins, as a transcript", run_command},
     {"facts", "ask a KVM what it does with the AMD PMU; JSON lines", facts_command},
+    {"matrix", "all simulated hosts, guests and options of svm_pmu, judged", matrix_command},
+    {"probe", "what this host's KVM has, which bugs, and what the plugin would do here",
+     probe_command},
 };
 
 constexpr const char* kExamples = R"(
@@ -30,6 +33,10 @@ Examples:
   On the real KVM, with the deny filter:
     host_stub run --kvm /dev/kvm --plugin svm_pmu.so \
                   --options pmu-cap-disabled=true,pmu-off-method=msr-filter --scenario boot,reset,boot
+  What this host needs:
+    host_stub probe
+  Every simulated host, guest and option of Linux 6.12, judged:
+    host_stub matrix --plugin svm_pmu.so --filter linux-6.12
   What a KVM answers:
     host_stub facts --kvm sim:linux-6.1,enable_pmu=N
 
@@ -58,9 +65,6 @@ int dispatch(const Arguments& words) {
 }
 
 }  // namespace
-
-void print_error(const std::string& text) { fmt::print(stderr, "host_stub: error: {}\n", text); }
-
 }  // namespace host_stub
 
 int main(int argc, char** argv) try {

@@ -128,12 +128,14 @@ tl::expected<std::unique_ptr<PluginInstance>, PluginError> PluginInstance::creat
   me->creating_ = false;
   if (error.overrun() || !error.terminated()) me->breach("create overran the error buffer");
   if (result < 0) return tl::unexpected(make_error(me->name(), "create", result, error));
-  me->created_ = true;
-  if (me->registered_) {
-    if (ctx != me->ctx_) me->breach("create and register_hooks disagree on ctx");
-  } else {
-    me->ctx_ = ctx;  // a plugin without hooks is legal
+  me->created_ = true;  // from here on destroy is due
+  if (!me->registered_) {
+    me->breach("create returned 0 without register_hooks");
+    me->ctx_ = ctx;  // for destroy
+    return tl::unexpected(PluginError{
+        -EPROTO, std::string(me->name()) + ": create returned 0 without registering hooks"});
   }
+  if (ctx != me->ctx_) me->breach("create and register_hooks disagree on ctx");
   return me;
 }
 

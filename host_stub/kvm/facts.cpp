@@ -323,7 +323,7 @@ std::vector<std::string> Facts::all() {
   cpuid_leaves();
   check_extension("KVM_CAP_PMU_CAPABILITY", KVM_CAP_PMU_CAPABILITY);
   check_extension("KVM_CAP_X86_MSR_FILTER", KVM_CAP_X86_MSR_FILTER);
-  for (const uint64_t arg : {0, 1, 2, 3, 0x100}) enable_cap(arg);
+  for (const uint64_t arg : {0U, 1U, 2U, 3U, 0x100U}) enable_cap(arg);
   enable_cap_flags();
   msr_filter();
   for (const std::string_view vpmu : {"default", "cap_off", "cap_zero"})

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
 // The table of kernels. Sources of a column's values: "recorded" = tests/data/kvm_facts, replayed
-// by test_kvm_sim_replay; a commit id = Linux; "inferred" = read from source, not seen running.
+// by test_facts; a commit id = Linux; "inferred" = read from source, not seen running.
 #include <array>
 
 #include "kvm_sim/profile.hpp"
@@ -136,7 +136,7 @@ constexpr std::array<Kernel, 5> kKernels{{
     .counters_capped = true,
     .perfmonv2 = true, .status_set = true,  // recorded
     .cpuid_capped = true,             // recorded: PerfMonV2 in CPUID on a host without is ignored
-    .global_ctl_at_cpuid = true,
+    .global_ctl_at_cpuid = true,      // inferred, as 6.12
     .mediated = true,                 // recorded; 7.0
     .reprogram_at_once = false, .cpuid_frozen_after_run = true,
     .lvtpc_masked_on_delivery = false,

@@ -6,11 +6,11 @@
  * WHY
  *   Some versions of <linux/kvm.h> declare `entries[]` by way of __DECLARE_FLEX_ARRAY, while their
  *   <linux/stddef.h> lacks the C++ branch of that macro. Compiled as C++, sizeof(struct kvm_msrs)
- *   is then 16 instead of 8. The ioctl numbers contain that size, and the array starts 8 bytes late:
- *   KVM_SET_MSRS fails with ENOTTY, or, with the number alone put right, returns 0 and sets nothing.
- *   Seen with linux-libc-dev 6.1.187 and 6.1.192. It depends on the header's build, not its version,
- *   so nothing here relies on those structs: only fixed-size ones are used, and every number is
- *   asserted against its literal value.
+ *   is then 16 instead of 8. The ioctl numbers contain that size, and the array starts 8 bytes
+ *   late: KVM_SET_MSRS fails with EINVAL, or, with the number alone put right, returns 0 and sets
+ *   nothing. Seen with linux-libc-dev 6.1.187 and 6.1.192. It depends on the header's build, not
+ *   its version, so nothing here relies on those structs: only fixed-size ones are used, and every
+ *   number is asserted against its literal value.
  *
  * SHAPES
  *   A request of n MSRs is one struct vmm_kvm_msrs_header and n struct kvm_msr_entry right behind

@@ -42,6 +42,7 @@
  *   the smaller of that and its own sizeof into a zeroed struct, so a newer side meets an older one
  *   in both directions. Fields are only ever appended; 0 or NULL in a new field means the old
  *   behaviour. Reserved fields are written 0. What cannot grow this way gets a new entry symbol.
+ *   vmm_msr and vmm_msr_range have no struct_size: they come in arrays and never change.
  *   The numbered rules are in ABI.md.
  */
 #ifndef VMM_PLUGIN_H
@@ -53,10 +54,10 @@
 extern "C" {
 #endif
 
-/* Version of this header. The major is part of the entry symbol's name; the minor counts appends.
- */
-#define VMM_PLUGIN_ABI_MAJOR ((uint32_t)1)
-#define VMM_PLUGIN_ABI_MINOR ((uint32_t)0)
+/* Version of this header, also for #if. The major is part of the entry symbol's name; the minor
+ * counts appends. */
+#define VMM_PLUGIN_ABI_MAJOR 1u
+#define VMM_PLUGIN_ABI_MINOR 0u
 
 /* Name of the entry symbol, for dlsym. */
 #define VMM_PLUGIN_ENTRY_NAME "vmm_plugin_v1"
@@ -74,8 +75,7 @@ extern "C" {
 /* ---- handles ------------------------------------------------------------------------------- */
 
 /* The host's names for one VM and one vCPU. Opaque to the plugin, never NULL where passed. Valid
- * from the hook that brings them until vm_destroyed returns (vCPU handles: until the hook returns).
- */
+ * from the hook that brings them until vm_destroyed returns; vCPU handles until their hook does. */
 typedef struct vmm_vm_opaque* vmm_vm_handle;
 typedef struct vmm_vcpu_opaque* vmm_vcpu_handle;
 
@@ -108,13 +108,17 @@ struct vmm_msr {
 };
 
 /* Flags of an entry of msr_list_build.
+ *
  * SAVED: save = read this MSR; restore = write (saved value & `value`) at this place of the list:
  * `value` is the mask of the bits that exist. An MSR has at most one such entry.
+ *
  * Without SAVED: save = nothing; restore = write `value` itself at this place, any number of times:
  * what must be stopped or cleared first, and what a register gets if the saved state lacks it.
+ *
  * REQUIRED (with SAVED): a restore that cannot write the saved value whole fails.
+ *
  * An MSR that KVM refuses to read at a save has no state and is skipped. What KVM refuses to write
- * at a restore, or has no entry, is skipped, and said once if its value was not 0. */
+ * at a restore, or has no SAVED entry, is skipped, and said once if its value was not 0. */
 #define VMM_MSR_SAVED ((uint32_t)1u << 0)
 #define VMM_MSR_REQUIRED ((uint32_t)1u << 1)
 
@@ -129,7 +133,7 @@ struct vmm_msr_sink {
   int32_t (*add)(void* sink_ctx, const struct vmm_msr* msrs, uint32_t count);
 };
 
-/* An inclusive-exclusive range of MSR addresses: base .. base + count - 1. */
+/* A range of MSR addresses: base .. base + count - 1, both included. */
 struct vmm_msr_range {
   uint32_t base;
   uint32_t count; /* 1 or more */
@@ -154,7 +158,8 @@ struct vmm_vcpu {
   /* The host's open KVM_SET_MSRS batch for this vCPU, or NULL. Where it is there the plugin adds
    * its registers to it and needs no ioctl of its own; the host writes the batch, in order, after
    * its own defaults and before the vCPU runs, and skips an entry that KVM refuses. Only if the
-   * hook returns 0: else the host drops what this call added. */
+   * hook returns 0: else the host drops what this call added. Where add fails the plugin writes by
+   * vcpu_ioctl itself or returns the error. */
   const struct vmm_msr_sink* batch;
 };
 
@@ -195,8 +200,9 @@ struct vmm_hooks {
 /* ---- the host's table ---------------------------------------------------------------------- */
 
 /* What a host offers. Passed to create and valid until destroy returns. Every callback gets
- * host_ctx first, may be called on any thread from inside any hook and from create, and is S2 safe.
- * Up to `log` all must be there; those marked optional may be NULL. */
+ * host_ctx first, may be called on any thread from inside any hook and from create (log also from
+ * destroy), and is S2 safe. Up to `log` all must be there; those marked optional may be NULL, and a
+ * table may end before them. */
 struct vmm_host {
   uint32_t struct_size;
   uint32_t abi_major; /* VMM_PLUGIN_ABI_MAJOR of the host's header */

@@ -1,0 +1,47 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+# compile_header.sh INCLUDE_DIR HEADER COMPILER LANGUAGE STANDARD [FLAG...]
+# Compiles a file that includes only HEADER (twice), with warnings as errors. Exit status 77 with a
+# line "SKIPPED: reason" where the compiler or its headers are not there.
+set -eu
+include_dir=$1 header=$2 compiler=$3 language=$4 standard=$5
+shift 5
+
+skip() {
+  echo "SKIPPED: $*"
+  exit 77
+}
+compile() {
+  "$compiler" -x "$language" "-std=$standard" "$@" -fsyntax-only -
+}
+
+command -v "$compiler" >/dev/null || skip "no $compiler here"
+echo 'typedef int t;' | compile >/dev/null 2>&1 || skip "$compiler has no $language $standard"
+
+case " $* " in
+*' -m32 '*)
+  case $header in
+  vmm/plugin.h) system_header='stdint.h' ;; # with -ffreestanding the compiler's own
+  *) system_header='linux/kvm.h' ;;
+  esac
+  echo "#include <$system_header>" | compile "$@" >/dev/null 2>&1 ||
+    skip "$compiler -m32 finds no <$system_header>: no headers for 32 bit here"
+  ;;
+esac
+
+if [ "$header" = vmm/plugin.h ]; then
+  # Nobody else's types: the contract is whole with <stdint.h>.
+  others=$(grep '^ *# *include' "$include_dir/$header" | grep -v '<stdint.h>' || true)
+  [ -z "$others" ] || { echo "$header includes more than <stdint.h>: $others"; exit 1; }
+  # What only <linux/kvm.h> fills with padding it may; our own structs have none.
+  set -- "$@" -Wpadded
+  use='vmm_plugin_entry use_entry(void); vmm_plugin_entry use_entry(void) { return vmm_plugin_v1; }'
+else
+  use='unsigned use_number(void); unsigned use_number(void) { return VMM_KVM_SET_MSRS; }'
+fi
+compile "$@" -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror -I"$include_dir" <<EOF
+#include <$header>
+#include <$header>
+$use
+EOF
+echo "$header compiles: $compiler $standard $*"

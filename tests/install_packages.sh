@@ -1,0 +1,53 @@
+#!/usr/bin/env bash
+# Installs the Debian packages that are missing, and nothing when none is.
+#   bash tests/install_packages.sh build   what building and the demo need
+#   bash tests/install_packages.sh test    that, and what the tests need
+# Needs root (or sudo) only if something is missing. Does not ask questions.
+set -euo pipefail
+
+build_packages=(
+  g++ cmake ninja-build
+  libboost-program-options-dev libboost-test-dev libexpected-dev libfmt-dev nlohmann-json3-dev
+  linux-libc-dev
+)
+test_packages=(
+  clang clang-format-14 shellcheck binutils python3-minimal qemu-system-x86 qemu-utils valgrind
+)
+
+case "${1:-}" in
+  build) wanted=("${build_packages[@]}") ;;
+  test) wanted=("${build_packages[@]}" "${test_packages[@]}") ;;
+  *)
+    echo "usage: $0 build|test" >&2
+    exit 2
+    ;;
+esac
+
+missing=()
+for package in "${wanted[@]}"; do
+  status=$(dpkg-query -W -f '${Status}' "$package" 2>/dev/null || true)
+  [[ $status == "install ok installed" ]] || missing+=("$package")
+done
+((${#missing[@]} == 0)) && exit 0
+
+as_root=()
+if ((EUID != 0)); then
+  if ! command -v sudo >/dev/null; then
+    echo "missing packages: ${missing[*]}" >&2
+    echo "install them as root: apt-get install ${missing[*]}" >&2
+    exit 1
+  fi
+  as_root=(sudo)
+fi
+echo "installing: ${missing[*]}"
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+if ! {
+  "${as_root[@]}" apt-get update -qq &&
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+      apt-get install -y -qq --no-install-recommends "${missing[@]}"
+} >"$log" 2>&1; then
+  cat "$log" >&2
+  echo "packages could not be installed: ${missing[*]}" >&2
+  exit 1
+fi

@@ -1,0 +1,4 @@
+/* SPDX-License-Identifier: MIT
+ * A shared library that is no plugin. */
+int not_a_plugin(void);
+int not_a_plugin(void) { return 42; }

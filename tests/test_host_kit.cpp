@@ -1,0 +1,291 @@
+// SPDX-License-Identifier: MIT
+//
+// host_kit: MSR batches and states against a vCPU that remembers, refuses and interrupts, and what
+// it does with plugins that break the contract.
+#include <vmm/kvm_uapi.h>
+
+#include <algorithm>
+#include <boost/test/data/monomorphic.hpp>
+#include <boost/test/data/test_case.hpp>
+#include <boost/test/unit_test.hpp>
+#include <cerrno>
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "host_kit/host.hpp"
+#include "host_kit/msr_io.hpp"
+#include "host_kit/msr_state.hpp"
+#include "host_kit/plugin_instance.hpp"
+#include "host_kit/plugin_library.hpp"
+
+namespace bdata = boost::unit_test::data;
+
+namespace {
+
+/// A host with one vCPU whose MSRs are a map; what it is asked is kept.
+class TestHost : public host_kit::Host {
+ public:
+  std::map<uint32_t, uint64_t> msrs;
+  std::set<uint32_t> refused;        ///< neither readable nor writable
+  std::vector<uint32_t> call_sizes;  ///< entries of each MSR ioctl that was let through
+  std::vector<vmm_msr> written;      ///< in order
+  std::vector<std::string> lines;
+  int interrupts_left = 0;
+  int32_t fail_with = 0;
+  bool lies = false;  ///< returns more than it was asked for
+
+  const char* name() const noexcept override { return "test"; }
+  int32_t vm_ioctl(vmm_vm_handle, uint32_t, void*) noexcept override { return 0; }
+  int32_t vcpu_ioctl(vmm_vcpu_handle, uint32_t request, void* arg) noexcept override {
+    if (interrupts_left > 0) {
+      --interrupts_left;
+      return -EINTR;
+    }
+    if (fail_with != 0) return fail_with;
+    auto* header = static_cast<vmm_kvm_msrs_header*>(arg);
+    auto* entries = reinterpret_cast<kvm_msr_entry*>(header + 1);
+    call_sizes.push_back(header->nmsrs);
+    if (header->nmsrs > VMM_KVM_MAX_MSRS) return -E2BIG;
+    if (lies) return static_cast<int32_t>(header->nmsrs) + 1;
+    for (uint32_t i = 0; i < header->nmsrs; ++i) {
+      if (refused.contains(entries[i].index)) return static_cast<int32_t>(i);
+      if (request == VMM_KVM_SET_MSRS) {
+        BOOST_TEST(entries[i].reserved == 0u);
+        msrs[entries[i].index] = entries[i].data;
+        written.push_back({entries[i].index, 0, entries[i].data});
+      } else {
+        entries[i].data = msrs[entries[i].index];
+      }
+    }
+    return static_cast<int32_t>(header->nmsrs);
+  }
+  void log(uint32_t level, std::string_view source, std::string_view message) noexcept override {
+    lines.push_back(std::string(host_kit::log_level_name(level)) + " " + std::string(source) + " " +
+                    std::string(message));
+  }
+};
+
+const auto kVcpu = reinterpret_cast<vmm_vcpu_handle>(uintptr_t{1});
+
+std::vector<vmm_msr> numbered(uint32_t count) {
+  std::vector<vmm_msr> entries;
+  for (uint32_t i = 0; i < count; ++i) entries.push_back({0x1000 + i, 0, i + 1});
+  return entries;
+}
+
+}  // namespace
+
+BOOST_AUTO_TEST_SUITE(msr_io)
+
+BOOST_AUTO_TEST_CASE(a_long_batch_goes_out_in_calls_of_255_and_in_order) {
+  TestHost host;
+  const auto entries = numbered(600);
+  const auto refused = host_kit::write_msrs(host, kVcpu, entries);
+  BOOST_REQUIRE(refused.has_value());
+  BOOST_TEST(refused->empty());
+  BOOST_TEST(host.call_sizes == (std::vector<uint32_t>{255, 255, 90}),
+             boost::test_tools::per_element());
+  BOOST_TEST(host.written.size() == 600u);
+  BOOST_TEST(std::is_sorted(host.written.begin(), host.written.end(),
+                            [](const vmm_msr& a, const vmm_msr& b) { return a.index < b.index; }));
+}
+
+BOOST_AUTO_TEST_CASE(nothing_to_write_is_no_ioctl) {
+  TestHost host;
+  BOOST_TEST(host_kit::write_msrs(host, kVcpu, {})->empty());
+  BOOST_TEST(host.call_sizes.empty());
+}
+
+BOOST_AUTO_TEST_CASE(a_refused_entry_is_named_and_the_rest_goes_on_behind_it) {
+  for (const uint32_t position : {0u, 1u, 254u, 255u, 256u, 299u}) {
+    TestHost host;
+    host.refused = {0x1000 + position};
+    const auto refused = host_kit::write_msrs(host, kVcpu, numbered(300));
+    BOOST_REQUIRE(refused.has_value());
+    BOOST_REQUIRE(refused->size() == 1u);
+    BOOST_TEST(refused->front().index == 0x1000 + position);
+    BOOST_TEST(host.written.size() == 299u);
+  }
+}
+
+BOOST_AUTO_TEST_CASE(interrupts_are_retried_but_not_forever) {
+  TestHost host;
+  host.interrupts_left = 5;
+  BOOST_TEST(host_kit::write_msrs(host, kVcpu, numbered(3)).has_value());
+  host.interrupts_left = 1'000'000;
+  const auto forever = host_kit::write_msrs(host, kVcpu, numbered(3));
+  BOOST_REQUIRE(!forever.has_value());
+  BOOST_TEST(forever.error().code == -EINTR);
+}
+
+BOOST_AUTO_TEST_CASE(an_error_names_ioctl_register_and_errno) {
+  TestHost host;
+  host.fail_with = -EBADF;
+  const auto failed = host_kit::write_msrs(host, kVcpu, numbered(3));
+  BOOST_REQUIRE(!failed.has_value());
+  BOOST_TEST(failed.error().code == -EBADF);
+  BOOST_TEST(failed.error().text == "KVM_SET_MSRS of 3 MSRs from 00001000 on: Bad file descriptor");
+}
+
+BOOST_AUTO_TEST_CASE(an_impossible_count_is_an_error) {
+  TestHost host;
+  host.lies = true;
+  BOOST_TEST(host_kit::write_msrs(host, kVcpu, numbered(3)).error().code == -EPROTO);
+}
+
+BOOST_AUTO_TEST_CASE(reading_leaves_out_what_cannot_be_read) {
+  TestHost host;
+  host.msrs = {{1, 10}, {3, 30}};
+  host.refused = {2};
+  const std::vector<uint32_t> indexes = {1, 2, 3};
+  const auto read = host_kit::read_msrs(host, kVcpu, indexes);
+  BOOST_REQUIRE(read.has_value());
+  BOOST_REQUIRE(read->size() == 2u);
+  BOOST_TEST((*read)[0].value == 10u);
+  BOOST_TEST((*read)[1].value == 30u);
+}
+
+BOOST_AUTO_TEST_CASE(a_batch_takes_all_or_nothing_and_only_plain_entries) {
+  TestHost host;
+  host_kit::MsrBatch batch(4);
+  const vmm_msr_sink& sink = *batch.sink();
+  const auto three = numbered(3);
+  BOOST_TEST(sink.add(sink.sink_ctx, three.data(), 3) == 0);
+  BOOST_TEST(sink.add(sink.sink_ctx, three.data(), 2) == -ENOSPC);
+  BOOST_TEST(batch.entries().size() == 3u);
+  BOOST_TEST(sink.add(sink.sink_ctx, nullptr, 1) == -EINVAL);
+  BOOST_TEST(sink.add(sink.sink_ctx, three.data(), 0) == -EINVAL);
+  const vmm_msr flagged{1, VMM_MSR_SAVED, 0};
+  BOOST_TEST(sink.add(sink.sink_ctx, &flagged, 1) == -EINVAL);
+  batch.truncate(1);
+  BOOST_TEST(batch.flush(host, kVcpu)->empty());
+  BOOST_TEST(host.written.size() == 1u);
+  BOOST_TEST(batch.entries().empty());
+}
+
+BOOST_AUTO_TEST_SUITE_END()
+
+BOOST_AUTO_TEST_SUITE(msr_state)
+
+constexpr vmm_msr kList[] = {
+    {1, 0, 0},                                    // stop
+    {2, VMM_MSR_SAVED, 0xff},                     // 8 bits
+    {3, VMM_MSR_SAVED | VMM_MSR_REQUIRED, 0xff},  // 8 bits, must be kept
+    {1, 0, 0x3f},                                 // a default
+    {1, VMM_MSR_SAVED, 0x3f},
+};
+
+BOOST_AUTO_TEST_CASE(what_is_saved_comes_back_in_the_order_of_the_list) {
+  TestHost host;
+  host.msrs = {{1, 0x15}, {2, 0x22}, {3, 0x33}};
+  const auto state = host_kit::save_msrs(host, kVcpu, kList);
+  BOOST_REQUIRE(state.has_value());
+  BOOST_TEST(state->size() == 3u);
+  host.msrs.clear();
+  host.written.clear();
+  const auto report = host_kit::restore_msrs(host, kVcpu, kList, *state);
+  BOOST_REQUIRE(report.has_value());
+  BOOST_TEST(report->dropped.empty());
+  std::vector<uint32_t> order;
+  for (const vmm_msr& entry : host.written) order.push_back(entry.index);
+  BOOST_TEST(order == (std::vector<uint32_t>{1, 2, 3, 1, 1}), boost::test_tools::per_element());
+  BOOST_TEST(host.msrs.at(1) == 0x15u);
+  BOOST_TEST(host.msrs.at(2) == 0x22u);
+  BOOST_TEST(host.msrs.at(3) == 0x33u);
+}
+
+BOOST_AUTO_TEST_CASE(a_register_that_the_state_lacks_gets_the_lists_own_value) {
+  TestHost host;
+  host.msrs = {{1, 7}};
+  BOOST_TEST(host_kit::restore_msrs(host, kVcpu, kList, {}).has_value());
+  BOOST_TEST(host.msrs.at(1) == 0x3fu);
+}
+
+BOOST_AUTO_TEST_CASE(a_register_that_cannot_be_read_has_no_state) {
+  TestHost host;
+  host.refused = {3};
+  const auto state = host_kit::save_msrs(host, kVcpu, kList);
+  BOOST_REQUIRE(state.has_value());
+  BOOST_TEST(state->size() == 2u);
+}
+
+BOOST_AUTO_TEST_CASE(what_has_no_place_here_is_reported_unless_it_is_0) {
+  TestHost host;
+  host.refused = {2};
+  const std::vector<host_kit::SavedMsr> state = {{2, 5}, {9, 6}, {10, 0}};
+  const auto report = host_kit::restore_msrs(host, kVcpu, kList, state);
+  BOOST_REQUIRE(report.has_value());
+  const std::vector<host_kit::SavedMsr> expected = {{9, 6}, {2, 5}};
+  BOOST_TEST((report->dropped == expected));
+}
+
+BOOST_AUTO_TEST_CASE(bits_that_do_not_exist_are_cut_and_reported) {
+  TestHost host;
+  const std::vector<host_kit::SavedMsr> state = {{2, 0x1ff}};
+  const auto report = host_kit::restore_msrs(host, kVcpu, kList, state);
+  BOOST_REQUIRE(report.has_value());
+  BOOST_TEST(host.msrs.at(2) == 0xffu);
+  BOOST_REQUIRE(report->dropped.size() == 1u);
+  BOOST_TEST(report->dropped.front().value == 0x100u);
+}
+
+BOOST_AUTO_TEST_CASE(a_required_value_is_kept_whole_or_the_restore_fails) {
+  TestHost host;
+  const std::vector<host_kit::SavedMsr> too_wide = {{3, 0x1ff}};
+  const auto cut = host_kit::restore_msrs(host, kVcpu, kList, too_wide);
+  BOOST_REQUIRE(!cut.has_value());
+  BOOST_TEST(cut.error().text ==
+             "MSR 00000003 cannot be restored to 1ff: it has bits that do not exist here");
+  BOOST_TEST(host.written.empty());  // nothing half done
+  host.refused = {3};
+  const std::vector<host_kit::SavedMsr> fits = {{3, 0xf}};
+  const auto refused = host_kit::restore_msrs(host, kVcpu, kList, fits);
+  BOOST_REQUIRE(!refused.has_value());
+  BOOST_TEST(refused.error().code == -EIO);
+  const std::vector<host_kit::SavedMsr> zero = {{3, 0}};
+  BOOST_TEST(host_kit::restore_msrs(host, kVcpu, kList, zero).has_value());
+}
+
+BOOST_AUTO_TEST_SUITE_END()
+
+BOOST_AUTO_TEST_SUITE(breaches)
+
+struct Breach {
+  const char* plugin;
+  const char* says;  ///< in the error or the log
+};
+std::ostream& operator<<(std::ostream& out, const Breach& row) { return out << row.plugin; }
+constexpr Breach kBreaches[] = {
+    {"other_major", "ABI major 2"},
+    {"small_descriptor", "bytes, ABI 1.0 has"},
+    {"small_hooks", "failed"},
+    {"registers_twice", "failed"},
+    {"never_registers", "without register"},
+    {"positive_result", "returned a positive value"},
+};
+
+/// Everything that was said on the way from the file to a VM.
+std::string drive(const std::string& path, TestHost& host) {
+  auto library = host_kit::PluginLibrary::open(path);
+  if (!library) return library.error();
+  auto instance = host_kit::PluginInstance::create(library->descriptor(), host, "");
+  std::string said = instance ? "" : instance.error().text;
+  if (instance) {
+    auto vm = host_kit::PluginVm::created(**instance, reinterpret_cast<vmm_vm_handle>(&host), 1);
+    if (!vm) said += vm.error().text;
+    if (vm) (void)(*vm)->vcpu_reset(0, kVcpu, nullptr);
+  }
+  for (const std::string& line : host.lines) said += " | " + line;
+  return said;
+}
+
+BOOST_DATA_TEST_CASE(a_plugin_that_breaks_the_contract_is_told_off, bdata::make(kBreaches), row) {
+  TestHost host;
+  const std::string said =
+      drive(std::string(TEST_BUILD_DIR "/tests/abi/bad_plugin_") + row.plugin + ".so", host);
+  BOOST_TEST_CONTEXT(said) { BOOST_TEST(said.find(row.says) != std::string::npos); }
+}
+
+BOOST_AUTO_TEST_SUITE_END()
