@@ -104,9 +104,15 @@ BOOST_AUTO_TEST_SUITE(lists)
 BOOST_AUTO_TEST_CASE(the_list_stops_everything_then_brings_counters_selectors_status_and_ctl) {
   Rig rig({.kvm = kV2Host, .cpuid = "v2=2"});
   BOOST_TEST(shape_of(list_of(rig)) ==
-             "c0000301=0 c0010200=0 c0010202=0 c0010201=0 c0010203=0 c0000300=0 "
-             "sc0010201=ffffffffffff sc0010203=ffffffffffff "
+             "c0000301=0 "
+             "c0010200=0 c0010202=0 c0010204=0 c0010206=0 c0010208=0 c001020a=0 "
+             "c0010201=0 c0010203=0 c0010205=0 c0010207=0 c0010209=0 c001020b=0 "
+             "c0000300=0 "
+             "sc0010201=ffffffffffff sc0010203=ffffffffffff sc0010205=ffffffffffff "
+             "sc0010207=ffffffffffff sc0010209=ffffffffffff sc001020b=ffffffffffff "
              "sc0010200=ffffffffffffffff sc0010202=ffffffffffffffff "
+             "sc0010204=ffffffffffffffff sc0010206=ffffffffffffffff "
+             "sc0010208=ffffffffffffffff sc001020a=ffffffffffffffff "
              "sc0000300=3 c0000301=3 sc0000301=3");
 }
 
@@ -119,7 +125,7 @@ BOOST_AUTO_TEST_CASE(every_register_of_the_guest_is_saved_once_and_no_other) {
       {"sim:linux-6.12", "plain", {Plan::legacy, 4, false, 0}},
       {"sim:linux-6.12", "core", {Plan::extended, 6, false, 0}},
       {kV2Host, "v2=0", {Plan::extended, 6, true, 0}},
-      {kV2Host, "v2=4", {Plan::extended, 4, true, 0xf}},
+      {kV2Host, "v2=4", {Plan::extended, 6, true, 0xf}},
       {kV2Host, "v2", {Plan::extended, 6, true, 0x3f}},
       {kV2Host, "v2=12", {Plan::extended, 6, true, 0x3f}},
       {"sim:linux-6.12", "core,vendor=hygon", {Plan::extended, 6, false, 0}},
@@ -259,8 +265,7 @@ BOOST_AUTO_TEST_CASE(a_round_trip_is_exact_on_every_host_and_for_every_guest) {
     for (const char* cpuid : {"plain", "core", "v2", "v2=4"}) {
       BOOST_TEST_CONTEXT(kvm << " " << cpuid) {
         Rig rig({.kvm = kvm, .cpuid = cpuid}, "strict=on");
-        rig.vm.dirty(0,
-                     std::string_view(cpuid) == "core" || std::string_view(cpuid) == "v2" ? 6 : 4);
+        rig.vm.dirty(0, std::string_view(cpuid) == "plain" ? 4 : 6);
         const std::string before = rig.vm.stale(0);
         const State state = save(rig);
         BOOST_TEST(rig.vm.reset(0) == 0);
@@ -288,8 +293,9 @@ BOOST_AUTO_TEST_CASE(nothing_counts_at_any_point_of_a_restore) {
       std::vector<vmm_msr> writes;
       for (const IoctlEvent& event : rig.host.ioctls("KVM_SET_MSRS")) {
         const std::string text = text_of(event);
-        for (std::size_t at = 0; at < text.size();
-             at = std::min(text.find(' ', at), text.size() - 1) + 1)
+        int32_t left = event.result;  // those behind were not written
+        for (std::size_t at = 0; at < text.size() && left > 0;
+             --left, at = std::min(text.find(' ', at), text.size() - 1) + 1)
           writes.push_back({static_cast<uint32_t>(std::stoul(text.substr(at, 8), nullptr, 16)), 0,
                             std::stoull(text.substr(at + 9), nullptr, 16)});
       }
