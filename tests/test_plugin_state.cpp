@@ -69,16 +69,6 @@ std::string shape_of(const List& list) {
   return text;
 }
 
-/// text_of without what came behind the entry at which KVM stopped.
-std::string taken_of(const IoctlEvent& event) {
-  std::string text = text_of(event);
-  std::size_t end = 0;
-  for (int32_t i = 0; i < event.result && end != std::string::npos; ++i)
-    end = text.find(' ', end + (i == 0 ? 0 : 1));
-  if (event.result <= 0) return "";
-  return text.substr(0, end);
-}
-
 /// What is unsafe in an order of writes that a vCPU gets in any state; "" = nothing.
 /// Safe: nothing can count or overflow while the registers are of two worlds. So everything is
 /// stopped first (GLOBAL_CTL 0 before all else, then no selector enabled before all counters are
@@ -113,15 +103,17 @@ BOOST_AUTO_TEST_SUITE(lists)
 
 BOOST_AUTO_TEST_CASE(the_list_stops_everything_then_brings_counters_selectors_status_and_ctl) {
   Rig rig({.kvm = kV2Host, .cpuid = "v2=2"});
-  std::string stop = "c0000301=0", saved;
-  for (const uint32_t first : {0xc0010200u, 0xc0010201u})
-    for (uint32_t msr = first; msr < 0xc001020cu; msr += 2) stop += fmt::format(" {:08x}=0", msr);
-  for (uint32_t msr = 0xc0010201; msr < 0xc001020c; msr += 2)
-    saved += fmt::format("s{:08x}=ffffffffffff ", msr);
-  for (uint32_t msr = 0xc0010200; msr < 0xc001020c; msr += 2)
-    saved += fmt::format("s{:08x}=ffffffffffffffff ", msr);
   BOOST_TEST(shape_of(list_of(rig)) ==
-             stop + " c0000300=0 " + saved + "sc0000300=3 c0000301=3 sc0000301=3");
+             "c0000301=0 "
+             "c0010200=0 c0010202=0 c0010204=0 c0010206=0 c0010208=0 c001020a=0 "
+             "c0010201=0 c0010203=0 c0010205=0 c0010207=0 c0010209=0 c001020b=0 "
+             "c0000300=0 "
+             "sc0010201=ffffffffffff sc0010203=ffffffffffff sc0010205=ffffffffffff "
+             "sc0010207=ffffffffffff sc0010209=ffffffffffff sc001020b=ffffffffffff "
+             "sc0010200=ffffffffffffffff sc0010202=ffffffffffffffff "
+             "sc0010204=ffffffffffffffff sc0010206=ffffffffffffffff "
+             "sc0010208=ffffffffffffffff sc001020a=ffffffffffffffff "
+             "sc0000300=3 c0000301=3 sc0000301=3");
 }
 
 BOOST_AUTO_TEST_CASE(every_register_of_the_guest_is_saved_once_and_no_other) {
@@ -273,8 +265,7 @@ BOOST_AUTO_TEST_CASE(a_round_trip_is_exact_on_every_host_and_for_every_guest) {
     for (const char* cpuid : {"plain", "core", "v2", "v2=4"}) {
       BOOST_TEST_CONTEXT(kvm << " " << cpuid) {
         Rig rig({.kvm = kvm, .cpuid = cpuid}, "strict=on");
-        rig.vm.dirty(0,
-                     std::string_view(cpuid) == "core" || std::string_view(cpuid) == "v2" ? 6 : 4);
+        rig.vm.dirty(0, std::string_view(cpuid) == "plain" ? 4 : 6);
         const std::string before = rig.vm.stale(0);
         const State state = save(rig);
         BOOST_TEST(rig.vm.reset(0) == 0);
@@ -301,10 +292,10 @@ BOOST_AUTO_TEST_CASE(nothing_counts_at_any_point_of_a_restore) {
       BOOST_TEST(restore(rig, state).has_value());
       std::vector<vmm_msr> writes;
       for (const IoctlEvent& event : rig.host.ioctls("KVM_SET_MSRS")) {
-        // of a call that KVM stopped short only what it took was written
-        const std::string text = taken_of(event);
-        for (std::size_t at = 0; at < text.size();
-             at = std::min(text.find(' ', at), text.size() - 1) + 1)
+        const std::string text = text_of(event);
+        int32_t left = event.result;  // those behind were not written
+        for (std::size_t at = 0; at < text.size() && left > 0;
+             --left, at = std::min(text.find(' ', at), text.size() - 1) + 1)
           writes.push_back({static_cast<uint32_t>(std::stoul(text.substr(at, 8), nullptr, 16)), 0,
                             std::stoull(text.substr(at + 9), nullptr, 16)});
       }
@@ -314,13 +305,13 @@ BOOST_AUTO_TEST_CASE(nothing_counts_at_any_point_of_a_restore) {
       // the check is one: any of these orders fails it
       if (cpuid != std::string_view("v2")) continue;
       auto reversed = writes;
-      std::ranges::reverse(reversed);
+      std::reverse(reversed.begin(), reversed.end());
       BOOST_TEST(unsafe_order(reversed, true) != "");
       auto unstopped = writes;
       unstopped.erase(unstopped.begin());
       BOOST_TEST(unsafe_order(unstopped, true) != "");
       auto early = writes;
-      std::ranges::rotate(early, early.end() - 1);
+      std::rotate(early.begin(), early.end() - 1, early.end());
       BOOST_TEST(unsafe_order(early, true) != "");
     }
   }
