@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
 // Which object is behind a file descriptor? A lookup is two loads, whatever the number of the
-// descriptor, and takes no lock; storing may allocate a page of the table, which is never freed.
-// The table owns nothing: what a store displaces is handed back.
+// descriptor, and takes no lock; storing may allocate a page of the table, which stays as long as
+// it. The table owns nothing: what a store displaces is handed back.
 //
 // Threads: everything may be called from any.
 #pragma once
@@ -16,6 +16,10 @@ namespace host_preload {
 
 template <typename T>
 class FdTable {
+ private:
+  static constexpr std::size_t kPageSize = 1024;
+  using Page = std::array<std::atomic<T*>, kPageSize>;
+
  public:
   /// The kernel's own default limit (fs.nr_open).
   static constexpr int kMaxFds = 1 << 20;
@@ -23,6 +27,9 @@ class FdTable {
   constexpr FdTable() noexcept = default;
   FdTable(const FdTable&) = delete;
   FdTable& operator=(const FdTable&) = delete;
+  ~FdTable() {
+    for (std::atomic<Page*>& page : pages_) delete page.load(std::memory_order_relaxed);
+  }
 
   T* get(int fd) const noexcept {
     const auto number = static_cast<unsigned>(fd);
@@ -58,9 +65,6 @@ class FdTable {
   }
 
  private:
-  static constexpr std::size_t kPageSize = 1024;
-  using Page = std::array<std::atomic<T*>, kPageSize>;
-
   Page* page_of(int fd) noexcept {
     const auto number = static_cast<unsigned>(fd);
     if (number >= static_cast<unsigned>(kMaxFds)) return nullptr;

@@ -20,23 +20,23 @@ void PluginSet::load(const std::vector<PluginSpec>& specs,
       continue;
     }
     loaded_.push_back(std::make_unique<Loaded>(Loaded{std::move(*library), spec.options}));
-    create(*loaded_.back());
+    if (!create(*loaded_.back())) loaded_.pop_back();
   }
 }
 
-void PluginSet::create(const Loaded& loaded) {
+bool PluginSet::create(const Loaded& loaded) {
   auto instance =
       host_kit::PluginInstance::create(loaded.library.descriptor(), host_, loaded.options.c_str());
   if (instance)
     instances_.push_back(std::move(*instance));
   else
     add_problem({instance.error().code, instance.error().text});
+  return instance.has_value();
 }
 
 void PluginSet::renew() {
-  for (auto& instance : instances_) static_cast<void>(instance.release());
+  for (auto& instance : instances_) parents_.push_back(std::move(instance));
   instances_.clear();
-  problems_.erase(problems_.begin(), problems_.end());
   for (const auto& loaded : loaded_) create(*loaded);
 }
 

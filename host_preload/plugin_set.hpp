@@ -29,7 +29,7 @@ class PluginSet {
   void load(const std::vector<PluginSpec>& specs, const std::vector<std::string>& folders);
 
   /// Makes new instances of the plugins that work, in a child of the process that loaded them; the
-  /// parent's instances are left as they are.
+  /// parent's instances are left as they are, and so are the problems.
   void renew();
 
   const std::vector<std::unique_ptr<host_kit::PluginInstance>>& instances() const noexcept {
@@ -43,11 +43,13 @@ class PluginSet {
     host_kit::PluginLibrary library;
     std::string options;
   };
-  void create(const Loaded& loaded);
+  bool create(const Loaded& loaded);
 
   host_kit::Host& host_;
-  std::vector<std::unique_ptr<Loaded>> loaded_;  // instances refer to the descriptors in it
+  // those whose create succeeded; instances refer to the descriptors in it
+  std::vector<std::unique_ptr<Loaded>> loaded_;
   std::vector<std::unique_ptr<host_kit::PluginInstance>> instances_;
+  std::vector<std::unique_ptr<host_kit::PluginInstance>> parents_;  // the process's before a fork
   std::vector<Problem> problems_;
 };
 

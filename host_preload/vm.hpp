@@ -68,6 +68,13 @@ struct Vcpu;
 template <typename T>
 class FreeList {
  public:
+  FreeList() noexcept = default;
+  FreeList(const FreeList&) = delete;
+  FreeList& operator=(const FreeList&) = delete;
+  ~FreeList() {
+    while (first_ != nullptr) delete std::exchange(first_, first_->next_free);
+  }
+
   void push(T* object) noexcept { object->next_free = std::exchange(first_, object); }
   /// May throw bad_alloc.
   T* pop_or_new() { return first_ == nullptr ? new T : std::exchange(first_, first_->next_free); }

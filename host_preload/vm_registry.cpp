@@ -220,9 +220,11 @@ void VmRegistry::forget_fd(int fd) noexcept {
   release_object(object);
 }
 
-void VmRegistry::forget_all() noexcept {
+void VmRegistry::forget_all() {
+  auto fresh = std::make_unique<Pools>();
   table_.for_each([this](int fd, KvmObject*) { table_.put(fd, nullptr); });
-  pools_ = new Pools;  // the parent's mutex may have been held at the fork
+  fresh->parents = std::move(pools_);  // its mutex may have been held at the fork
+  pools_ = std::move(fresh);
   live_vms_.store(0);
 }
 

@@ -13,6 +13,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <memory>
 #include <mutex>
 #include <utility>
 #include <vector>
@@ -68,9 +69,9 @@ class VmRegistry {
   /// The process closes this descriptor (before it does): ends what that leaves unused.
   void forget_fd(int fd) noexcept;
 
-  /// Nothing that the table holds is this process's: after fork. Objects and locks are the parent's
-  /// and left alone.
-  void forget_all() noexcept;
+  /// Nothing that the table holds is this process's: after fork. Objects and locks are the
+  /// parent's, kept and never touched again. May throw bad_alloc.
+  void forget_all();
 
   bool any_vm() const noexcept { return live_vms_.load(std::memory_order_relaxed) != 0; }
 
@@ -95,8 +96,9 @@ class VmRegistry {
     std::vector<Vm*> vms;  // those that live
     FreeList<Vm> free_vms;
     FreeList<Vcpu> free_vcpus;
+    std::unique_ptr<Pools> parents;  // the process's that forked this one
   };
-  Pools* pools_ = new Pools;
+  std::unique_ptr<Pools> pools_ = std::make_unique<Pools>();
 };
 
 template <typename T>

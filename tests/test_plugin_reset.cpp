@@ -156,10 +156,10 @@ BOOST_AUTO_TEST_CASE(the_guests_cpuid_decides_what_is_written) {
       {"sim:linux-6.12,counters=4", "host", kLegacy4},
       {"sim:linux-6.12,host-perfmonv2", "host", kVersion2},
       {"sim:linux-6.12,host-perfmonv2", "v2", kVersion2},
-      // 0 counters in the leaf: who ignores the leaf has them all
+      // fewer counters in the leaf than the bank has: who ignores the leaf has them all
       {"sim:linux-6.12,host-perfmonv2", "v2=0", {Plan::extended, 6, true, 0}},
-      {"sim:linux-6.12,host-perfmonv2", "v2=1", {Plan::extended, 1, true, 1}},
-      {"sim:linux-6.12,host-perfmonv2", "v2=4", {Plan::extended, 4, true, 0xf}},
+      {"sim:linux-6.12,host-perfmonv2", "v2=1", {Plan::extended, 6, true, 1}},
+      {"sim:linux-6.12,host-perfmonv2", "v2=4", {Plan::extended, 6, true, 0xf}},
       // more than KVM can have
       {"sim:linux-6.12,host-perfmonv2", "v2=12", kVersion2},
       {"sim:linux-6.12,host-perfmonv2", "v2=15", kVersion2},
@@ -190,7 +190,7 @@ BOOST_AUTO_TEST_CASE(perfmonv2_without_the_extended_bank_has_at_most_four_legacy
     uint32_t claimed;
     Plan plan;
   } rows[] = {{0, {Plan::legacy, 4, true, 0}},
-              {2, {Plan::legacy, 2, true, 3}},
+              {2, {Plan::legacy, 4, true, 3}},
               {4, {Plan::legacy, 4, true, 0xf}},
               {6, {Plan::legacy, 4, true, 0xf}}};
   for (const auto& row : rows) {

@@ -156,7 +156,7 @@ BOOST_AUTO_TEST_CASE(random_filters_decide_as_both_wishes_together) {
       continue;
     }
     for (uint32_t msr = 0; msr < 400; ++msr)
-      for (const uint32_t type : {KVM_MSR_FILTER_READ, KVM_MSR_FILTER_WRITE}) {
+      for (const uint32_t type : {uint32_t{KVM_MSR_FILTER_READ}, uint32_t{KVM_MSR_FILTER_WRITE}}) {
         const bool expected = !denied.denies(msr) && kvm_allows(vmm, msr, type);
         if (kvm_allows(*merged, msr, type) != expected)
           BOOST_FAIL("round " << round << ", MSR " << msr << ", type " << type);

@@ -39,6 +39,7 @@
 #include <unistd.h>
 #include <vmm/kvm_uapi.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <chrono>
@@ -86,11 +87,11 @@ struct Machine {
 };
 
 void add_memory(int vm, uint32_t slot, uint64_t address, std::size_t size,
-                const std::vector<uint8_t>& content, std::size_t at) {
+                const std::vector<uint8_t>& content) {
   void* memory = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) die("mmap");
   std::memset(memory, 0xf4, size);  // hlt
-  std::memcpy(static_cast<char*>(memory) + at, content.data(), content.size());
+  std::copy(content.begin(), content.end(), static_cast<uint8_t*>(memory));
   kvm_userspace_memory_region region{slot, 0, address, size, reinterpret_cast<uintptr_t>(memory)};
   check(ioctl(vm, KVM_SET_USER_MEMORY_REGION, &region), "KVM_SET_USER_MEMORY_REGION");
 }
@@ -125,8 +126,8 @@ void make_vm(Context& context) {
     std::printf("KVM_CREATE_VM: %d\n", errno);
     std::exit(3);
   }
-  add_memory(fd, 0, 0, kLowMemory, low_memory(), 0);
-  add_memory(fd, 1, 0xfffff000, kPage, {}, 0);
+  add_memory(fd, 0, 0, kLowMemory, low_memory());
+  add_memory(fd, 1, 0xfffff000, kPage, {});
   context.machine.vms.push_back(std::make_unique<Vm>());
   context.machine.vm = context.machine.vms.back().get();
   context.machine.vm->fd = fd;
