@@ -15,7 +15,8 @@ import tempfile
 import time
 
 BOOT_TIMEOUT = 40  # seconds; SeaBIOS needs 4 on a nested KVM that emulates unpaged code
-CPU_MODEL = "EPYC,+perfctr-core"  # six counters, if the KVM has them
+# Six counters, if the KVM has them; without the vendor QEMU takes the host's.
+CPU_MODEL = "EPYC,vendor=AuthenticAMD,+perfctr-core"
 
 LOG_LINE = re.compile(r"vmm_preload\[(\d+)/(\d+)\] (\w+): (\S+)(.*)")
 KEY_VALUE = re.compile(r"(\w+)=(\S+)")
