@@ -26,7 +26,9 @@ template <typename T>
 bool copy_struct(T& to, const T* from) noexcept {
   to = T{};
   if (from == nullptr || from->struct_size < kSizeV1_0<T>) return false;
-  std::memcpy(static_cast<void*>(&to), from, std::min<std::size_t>(from->struct_size, sizeof to));
+  // whole words only: a size that ends inside a field must not tear a pointer
+  const std::size_t size = std::min<std::size_t>(from->struct_size, sizeof to);
+  std::memcpy(static_cast<void*>(&to), from, size - size % sizeof(void*));
   return true;
 }
 

@@ -89,7 +89,7 @@ Expected<Vpmu> not_possible(const Host& host, const Options& options, const Text
                                                              : "msr-filter")
        << ": " << why.view();
   if (options.strict) return fail(-EOPNOTSUPP, line << " (strict=on)");
-  host.log(VMM_LOG_WARNING, line << "; the guest will find a PMU"
+  host.log(VMM_LOG_WARNING, line << "; a vPMU that KVM gives the guest stays on"
                                  << (options.pmu_reset ? ", its registers are still reset" : ""));
   return Vpmu::on;
 }

@@ -14,12 +14,12 @@ struct ErrnoName {
 };
 
 constexpr ErrnoName kErrnoNames[] = {
-    {EPERM, "EPERM"},     {ENOENT, "ENOENT"}, {EINTR, "EINTR"},   {EIO, "EIO"},
-    {ENXIO, "ENXIO"},     {E2BIG, "E2BIG"},   {EBADF, "EBADF"},   {EAGAIN, "EAGAIN"},
-    {ENOMEM, "ENOMEM"},   {EACCES, "EACCES"}, {EFAULT, "EFAULT"}, {EBUSY, "EBUSY"},
-    {EEXIST, "EEXIST"},   {ENODEV, "ENODEV"}, {EINVAL, "EINVAL"}, {ENFILE, "ENFILE"},
-    {EMFILE, "EMFILE"},   {ENOTTY, "ENOTTY"}, {ENOSPC, "ENOSPC"}, {ENOSYS, "ENOSYS"},
-    {ENOTSUP, "ENOTSUP"},
+    {EPERM, "EPERM"},           {ENOENT, "ENOENT"}, {EINTR, "EINTR"},   {EIO, "EIO"},
+    {ENXIO, "ENXIO"},           {E2BIG, "E2BIG"},   {EBADF, "EBADF"},   {EAGAIN, "EAGAIN"},
+    {ENOMEM, "ENOMEM"},         {EACCES, "EACCES"}, {EFAULT, "EFAULT"}, {EBUSY, "EBUSY"},
+    {EEXIST, "EEXIST"},         {ENODEV, "ENODEV"}, {EINVAL, "EINVAL"}, {ENFILE, "ENFILE"},
+    {EMFILE, "EMFILE"},         {ENOTTY, "ENOTTY"}, {ENOSPC, "ENOSPC"}, {ENOSYS, "ENOSYS"},
+    {EOPNOTSUPP, "EOPNOTSUPP"}, {EPROTO, "EPROTO"}, {ERANGE, "ERANGE"}, {EALREADY, "EALREADY"},
 };
 
 }  // namespace
