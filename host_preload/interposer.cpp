@@ -147,9 +147,12 @@ Interposer::Mode Interposer::load() noexcept try {
   for (const auto& instance : plugins_.instances())
     log_.event(VMM_LOG_INFO, "plugin_loaded plugin=%s", instance->name());
   return Mode::active;
+} catch (const std::bad_alloc&) {
+  plugins_.add_problem({-ENOMEM, "out of memory"});
+  return Mode::active;
 } catch (const std::exception& exception) {
   log_.event(VMM_LOG_ERROR, "load_failed reason=\"%s\"", exception.what());
-  plugins_.add_problem({-ENOMEM, "out of memory"});
+  plugins_.add_problem({-EIO, exception.what()});
   return Mode::active;
 }
 
@@ -244,6 +247,10 @@ int Interposer::create_vcpu(int fd, unsigned long request, void* arg) noexcept {
   registry_.forget_fd(vcpu_fd);
   if (vm) {
     void* run = nullptr;
+    const auto unmap_and_refuse = [&](int code, const char* why) {
+      if (run != nullptr) munmap(run, sizeof(kvm_run));  // it would keep the VM alive
+      return refuse(code, why);
+    };
     if (!vm->denied.empty()) {
       run = mmap(nullptr, sizeof(kvm_run), PROT_READ | PROT_WRITE, MAP_SHARED, vcpu_fd, 0);
       if (run == MAP_FAILED)
@@ -251,9 +258,9 @@ int Interposer::create_vcpu(int fd, unsigned long request, void* arg) noexcept {
     }
     try {
       if (registry_.add_vcpu(*vm, vcpu_fd, index, static_cast<kvm_run*>(run)) == nullptr)
-        return refuse(EMFILE, "the descriptor's number is too high");
+        return unmap_and_refuse(EMFILE, "the descriptor's number is too high");
     } catch (const std::bad_alloc&) {
-      return refuse(ENOMEM, "out of memory");
+      return unmap_and_refuse(ENOMEM, "out of memory");
     }
     log_.event(VMM_LOG_DEBUG, "vcpu_created vm=%d vcpu=%u fd=%d", vm->number, index, vcpu_fd);
   }

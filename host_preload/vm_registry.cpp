@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "host_preload/vm_registry.hpp"
 
+#include <fcntl.h>
 #include <linux/kcmp.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -73,6 +74,15 @@ KvmObject* VmRegistry::resolve(int fd, KvmObject::Kind kind) noexcept {
   const KeepErrno keep;
   const Link link = link_of(fd);
   const char* wanted = kind == KvmObject::Kind::vm ? kVmLink : kVcpuLink;
+  if (link[0] == '\0') {
+    if (fcntl(fd, F_GETFD) < 0) return nullptr;  // no descriptor at all
+    log_.event(VMM_LOG_WARNING,
+               "fd_unknown fd=%d reason=\"/proc/self/fd cannot be read: plugins are not called "
+               "for it\"",
+               fd);
+    store(fd, &foreign);  // looked at once
+    return nullptr;
+  }
   if (std::strncmp(link.data(), wanted, std::strlen(wanted)) != 0) return nullptr;
   KvmObject* object = match(fd, link.data(), kind);
   if (object == nullptr) {

@@ -9,7 +9,7 @@ bash tests/install_packages.sh build
 log=$(mktemp)
 work=$(mktemp -d)
 trap 'rm -rf "$log" "$work"' EXIT
-if ! { cmake --preset release && cmake --build --preset release --target host_stub svm_pmu; } \
+if ! { cmake --preset release && cmake --build --preset release --target host_stub svm_pmu vmm_preload vmm-run; } \
   >"$log" 2>&1; then
   cat "$log" >&2
   echo "demo: the build failed" >&2

@@ -12,10 +12,20 @@
 
 namespace svm_pmu {
 
-/// The smallest size of a struct that is accepted: what it had in ABI 1.0. Once a minor version
-/// appends a field this becomes the offset of the first one that it appended.
+/// The smallest size of a struct that is accepted: up to its last member of ABI 1.0, whatever a
+/// later minor version appends.
 template <typename T>
-inline constexpr uint32_t kSizeV1_0 = sizeof(T);
+inline constexpr uint32_t kSizeV1_0 = 0;
+template <>
+inline constexpr uint32_t kSizeV1_0<vmm_error> = offsetof(vmm_error, message) +
+                                                 sizeof(vmm_error::message);
+template <>
+inline constexpr uint32_t kSizeV1_0<vmm_msr_sink> = offsetof(vmm_msr_sink, add) +
+                                                    sizeof(vmm_msr_sink::add);
+template <>
+inline constexpr uint32_t kSizeV1_0<vmm_vm> = offsetof(vmm_vm, handle) + sizeof(vmm_vm::handle);
+template <>
+inline constexpr uint32_t kSizeV1_0<vmm_vcpu> = offsetof(vmm_vcpu, batch) + sizeof(vmm_vcpu::batch);
 /// The optional callbacks at the end of the host's table may be left off.
 template <>
 inline constexpr uint32_t kSizeV1_0<vmm_host> = offsetof(vmm_host, get_cpuid);
@@ -24,6 +34,7 @@ inline constexpr uint32_t kSizeV1_0<vmm_host> = offsetof(vmm_host, get_cpuid);
 /// less of it than ABI 1.0 has. S2.
 template <typename T>
 bool copy_struct(T& to, const T* from) noexcept {
+  static_assert(kSizeV1_0<T> != 0, "say which size ABI 1.0 had");
   to = T{};
   if (from == nullptr || from->struct_size < kSizeV1_0<T>) return false;
   // whole words only: a size that ends inside a field must not tear a pointer

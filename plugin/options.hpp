@@ -40,7 +40,7 @@ struct OptionRow {
 #define SVM_PMU_OPTION_TABLE(ROW)                                                                  \
   ROW("pmu-cap-disabled", SVM_PMU_BOOL_VALUES, "off", "no vPMU for the VMs of this host")          \
   ROW("pmu-off-method", "auto|cap|msr-filter", "auto",                                             \
-      "how: KVM_CAP_PMU_CAPABILITY, an MSR deny filter, or the first of them that works")          \
+      "how: KVM_CAP_PMU_CAPABILITY, an MSR deny filter, or the first of them that KVM offers")     \
   ROW("pmu-reset", SVM_PMU_BOOL_VALUES, "on", "reset the AMD PMU registers with the vCPU")         \
   ROW("pmu-state", SVM_PMU_BOOL_VALUES, "on",                                                      \
       "name the AMD PMU registers for the host to save and restore")                               \

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "pmu_off.hpp"
 
+#include <cpuid.h>
+
 #include <cerrno>
 
 #include "amd_pmu.hpp"
@@ -48,10 +50,18 @@ Expected<Attempt> by_capability(const Host& host, vmm_vm_handle vm) noexcept {
   return Attempt{false, Vpmu::on, Text("no KVM_CAP_PMU_CAPABILITY (Linux 5.18)")};
 }
 
+/// The guest's CPUID leaf 0, or this machine's while the host does not know it: KVM makes the vPMU
+/// of the machine's vendor.
+CpuidRegisters vendor_of(const Host& host, vmm_vm_handle vm) noexcept {
+  if (const auto guest = host.cpuid(vm, nullptr, amd::kLeafVendor)) return *guest;
+  CpuidRegisters machine;
+  __cpuid(amd::kLeafVendor, machine.eax, machine.ebx, machine.ecx, machine.edx);
+  return machine;
+}
+
 Expected<Attempt> by_msr_filter(const Host& host, const Options& options,
                                 vmm_vm_handle vm) noexcept {
-  if (const auto vendor = host.cpuid(vm, nullptr, amd::kLeafVendor);
-      vendor && !has_amd_pmu(*vendor))
+  if (!has_amd_pmu(vendor_of(host, vm)))
     return Attempt{false, Vpmu::on, Text("an MSR filter covers AMD's registers only")};
   int32_t result = 0;
   const char* filter = "the host's MSR filter";
@@ -89,8 +99,9 @@ Expected<Vpmu> not_possible(const Host& host, const Options& options, const Text
                                                              : "msr-filter")
        << ": " << why.view();
   if (options.strict) return fail(-EOPNOTSUPP, line << " (strict=on)");
-  host.log(VMM_LOG_WARNING, line << "; a vPMU that KVM gives the guest stays on"
-                                 << (options.pmu_reset ? ", its registers are still reset" : ""));
+  host.log(VMM_LOG_WARNING,
+           line << "; a vPMU that KVM gives the guest stays on"
+                << (options.pmu_reset ? ", AMD's PMU registers are still reset" : ""));
   return Vpmu::on;
 }
 

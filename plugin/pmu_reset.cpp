@@ -119,8 +119,9 @@ void verify(Reset& reset, std::span<const vmm_msr> written) noexcept {
 }
 
 /// Remembers what KVM does not have and says so, once a VM.
-void learn(Reset& reset, const Layout& layout, std::span<const vmm_msr> written) noexcept {
-  const uint32_t news = reset.vm.add_absent(reset.absent);
+void learn(Reset& reset, LayoutId id, std::span<const vmm_msr> written) noexcept {
+  const Layout& layout = kLayouts[id];
+  const uint32_t news = reset.vm.add_absent(id, reset.absent);
   if (news == 0) return;
   Text line;
   bool any_selector_left = false, any_unforeseen = false;
@@ -160,7 +161,7 @@ int32_t reset_vcpu(Vm& vm, const vmm_vcpu& vcpu) noexcept {
   const LayoutId layout = vm.layout_of(vcpu.index, vcpu.handle);
   std::span<const vmm_msr> entries = kResetPlans[layout].view();
   MsrWrites<kMaxResetWrites> present;
-  if (const uint32_t absent = vm.absent(); absent != 0) {
+  if (const uint32_t absent = vm.absent(layout); absent != 0) {
     for (const vmm_msr& entry : entries)
       if ((absent & msr_bit(entry.index)) == 0) present.add(entry.index, entry.value);
     entries = present.view();
@@ -170,7 +171,7 @@ int32_t reset_vcpu(Vm& vm, const vmm_vcpu& vcpu) noexcept {
 
   write(reset, entries);
   if (vm.options.verify && reset.result == 0) verify(reset, entries);
-  learn(reset, kLayouts[layout], entries);
+  learn(reset, layout, entries);
   return reset.result;
 }
 

@@ -5,6 +5,7 @@
 
 #include <vmm/plugin.h>
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <vector>
@@ -51,17 +52,20 @@ class Vm {
     return found;
   }
 
-  /// Registers that KVM does not have for this VM (msr_bit of each); they are left out of resets.
-  uint32_t absent() const noexcept { return absent_.load(std::memory_order_relaxed); }
+  /// Registers that KVM does not have for this VM's vCPUs of one layout (msr_bit of each); they are
+  /// left out of resets. By layout, since vCPUs may differ in their CPUID, and KVM answers by that.
+  uint32_t absent(LayoutId layout) const noexcept {
+    return absent_[layout].load(std::memory_order_relaxed);
+  }
 
   /// Adds to absent(); returns what was not known before, which is for one thread to log.
-  uint32_t add_absent(uint32_t bits) noexcept {
-    return bits & ~absent_.fetch_or(bits, std::memory_order_relaxed);
+  uint32_t add_absent(LayoutId layout, uint32_t bits) noexcept {
+    return bits & ~absent_[layout].fetch_or(bits, std::memory_order_relaxed);
   }
 
  private:
   std::vector<uint8_t> layouts_;  // LayoutId + 1 of each vCPU; 0 = not known yet
-  std::atomic<uint32_t> absent_{0};
+  std::array<std::atomic<uint32_t>, kLayoutCount> absent_{};
 };
 
 }  // namespace svm_pmu

@@ -259,7 +259,7 @@ struct Breach {
 std::ostream& operator<<(std::ostream& out, const Breach& row) { return out << row.plugin; }
 constexpr Breach kBreaches[] = {
     {"other_major", "ABI major 2"},
-    {"small_descriptor", "bytes, ABI 1.0 has"},
+    {"small_descriptor", "bytes, ABI 1.0 needs"},
     {"small_hooks", "failed"},
     {"registers_twice", "failed"},
     {"never_registers", "without register"},

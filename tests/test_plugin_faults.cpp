@@ -244,6 +244,23 @@ BOOST_AUTO_TEST_CASE(one_hiccup_does_not_make_a_register_absent) {
   }
 }
 
+BOOST_AUTO_TEST_CASE(what_vcpus_of_one_cpuid_lack_is_not_left_out_for_those_of_another) {
+  // KVM refuses c0010208 for as long as it takes to call it absent, for the first vCPU alone
+  Rig rig({.kvm = "sim:linux-6.12,host-perfmonv2",
+           .cpuid = "v2",
+           .faults = "set_msrs:refuse=c0010208#1;set_msrs:refuse=c0010208#2;"
+                     "set_msrs:refuse=c0010208#3;get_msrs:refuse=c0010208#1;"
+                     "get_msrs:refuse=c0010208#2"});
+  rig.vm.dirty(1);
+  BOOST_TEST(rig.vm.reset(0) == 0);
+  rig.host.forget();
+  BOOST_TEST(rig.vm.reset(0) == 0);
+  BOOST_TEST(!says(text_of(rig.host.ioctls("KVM_SET_MSRS").at(0)), "c0010208"));
+  rig.host.other_cpuid[0x80000022] = {1, 5, 0, 0};  // the other vCPU has five counters
+  BOOST_TEST(rig.vm.reset(1) == 0);
+  BOOST_TEST(rig.vm.stale(1) == "c0000301=1f");  // GLOBAL_CTL of five, nothing else
+}
+
 BOOST_AUTO_TEST_CASE(a_vpmu_that_is_off_is_said_at_info_level_only) {
   // extended registers of a VM without vPMU: CPUID promises them and KVM refuses all
   Rig quiet({.kvm = "sim:linux-6.12,enable_pmu=N", .cpuid = "core"});

@@ -2,6 +2,8 @@
 //
 // pmu-cap-disabled: what becomes of a VM's vPMU between KVM_CREATE_VM and the first vCPU, on each
 // kind of host, and what is said when it cannot be done.
+#include <cpuid.h>
+
 #include <vmm/kvm_uapi.h>
 
 #include <algorithm>
@@ -303,6 +305,18 @@ BOOST_AUTO_TEST_CASE(an_intel_guest_gets_no_filter_of_amds_registers) {
     BOOST_TEST(attempt.ioctls("KVM_X86_SET_MSR_FILTER") == 0u);
     BOOST_TEST(says(strict ? attempt.text : attempt.host.log_lines().at(0).text, "AMD"));
   }
+}
+
+BOOST_AUTO_TEST_CASE(while_the_guests_vendor_is_not_known_the_machines_decides) {
+  // KVM makes the vPMU of the machine's vendor, so a filter of AMD's registers helps only there
+  uint32_t eax = 0, ebx = 0, ecx = 0, edx = 0;
+  BOOST_TEST_REQUIRE(__get_cpuid(0, &eax, &ebx, &ecx, &edx) == 1);
+  const bool amd = ebx == 0x68747541 || ebx == 0x6f677948;  // "Auth", "Hygo"
+  PluginHost host({.kvm = kOld});
+  host.cpuid_known = false;
+  const auto plugin = make_plugin(host, "pmu-cap-disabled=on");
+  Machine vm(host, *plugin, 1);
+  BOOST_TEST(host.ioctls("KVM_X86_SET_MSR_FILTER").size() == (amd ? 1u : 0u));
 }
 
 BOOST_AUTO_TEST_CASE(an_error_ends_that_vm_only) {

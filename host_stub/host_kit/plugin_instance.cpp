@@ -4,13 +4,14 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <cstddef>
 #include <cstring>
 
 namespace host_kit {
 namespace {
 
-/// Sizes that the structs had in ABI 1.0.
-constexpr uint32_t kHooksSizeV1_0 = sizeof(vmm_hooks);
+/// The size that the hooks had in ABI 1.0: up to the last of them.
+constexpr uint32_t kHooksSizeV1_0 = offsetof(vmm_hooks, vcpu_reset) + sizeof(vmm_hooks::vcpu_reset);
 
 constexpr std::size_t kErrorCapacity = 1024;
 

@@ -4,14 +4,15 @@
 #include <dlfcn.h>
 
 #include <algorithm>
+#include <cstddef>
 #include <cstring>
 #include <utility>
 
 namespace host_kit {
 namespace {
 
-/// The size that struct vmm_plugin had in ABI 1.0; a smaller one never existed.
-constexpr uint32_t kDescriptorSizeV1_0 = sizeof(vmm_plugin);
+/// What a descriptor of ABI 1.0 has at least: all but the optional function at its end.
+constexpr uint32_t kDescriptorSizeV1_0 = offsetof(vmm_plugin, get_extension);
 
 std::string last_dl_error() {
   const char* text = dlerror();
@@ -44,7 +45,7 @@ tl::expected<vmm_plugin, std::string> check_descriptor(const vmm_plugin* found) 
     return tl::unexpected(wrong_major(found->abi_major));
   if (found->struct_size < kDescriptorSizeV1_0)
     return tl::unexpected("its descriptor has " + std::to_string(found->struct_size) +
-                          " bytes, ABI 1.0 has " + std::to_string(kDescriptorSizeV1_0));
+                          " bytes, ABI 1.0 needs " + std::to_string(kDescriptorSizeV1_0));
   vmm_plugin copy{};
   std::memcpy(&copy, found, std::min<std::size_t>(found->struct_size, sizeof copy));
   copy.struct_size = sizeof copy;
