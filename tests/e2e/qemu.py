@@ -27,21 +27,24 @@ class Failure(Exception):
 
 
 def skip(reason):
-    """Ends the program; ctest counts it as skipped (SKIP_REGULAR_EXPRESSION)."""
+    """Ends the program; ctest counts this exit status as skipped (SKIP_RETURN_CODE)."""
     print(f"SKIPPED: {reason}")
-    sys.exit(0)
+    sys.exit(77)
 
 
 def arguments(description):
     """The files under test, and a skip where the machine cannot run them."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--qemu", default="qemu-system-x86_64")
+    parser.add_argument("--qemu-root", type=pathlib.Path,
+                        help="instead: where the packages of a QEMU are extracted, not installed")
     for name in ("guest", "preload", "plugin", "shim", "vmm-run"):
         parser.add_argument(f"--{name}", type=pathlib.Path)
     parser.add_argument("--only", default="", help="run the cases whose name contains this")
     options = parser.parse_args()
-    if not options.qemu:
-        skip("no second QEMU: set SVM_PMU_E2E_OTHER_QEMU, as to that of bookworm-backports")
+    options.qemu_arguments, options.qemu_environment = [], {}
+    if options.qemu_root:
+        use_extracted(options)
     if shutil.which(options.qemu) is None:
         skip(f"no {options.qemu}")
     if shutil.which("qemu-img") is None:
@@ -49,6 +52,26 @@ def arguments(description):
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         skip("/dev/kvm cannot be opened")
     return options
+
+
+def use_extracted(options):
+    """A QEMU that runs from where its packages are: with their firmware, libraries and modules."""
+    root = options.qemu_root
+    options.qemu = str(root / "usr/bin/qemu-system-x86_64")
+    if not os.path.exists(options.qemu):
+        skip("no second QEMU was fetched")
+    for folder in ("qemu", "seabios"):
+        options.qemu_arguments += ["-L", str(root / "usr/share" / folder)]
+    libraries = [str(root / folder / "x86_64-linux-gnu") for folder in ("usr/lib", "lib")]
+    options.qemu_environment = {"LD_LIBRARY_PATH": ":".join(libraries),
+                                "QEMU_MODULE_DIR": f"{libraries[0]}/qemu"}
+
+
+def version(options):
+    """QEMU's, as (major, minor)."""
+    text = subprocess.run([options.qemu, "--version"], capture_output=True, text=True, check=True,
+                          env={**os.environ, **options.qemu_environment}).stdout
+    return tuple(map(int, re.search(r"version (\d+)\.(\d+)", text).groups()))
 
 
 def wait_until(what, condition, timeout=BOOT_TIMEOUT):
@@ -117,7 +140,8 @@ class Qemu:
         self.stderr_file = self.folder / "stderr"
         self.qmp = None
         qmp_socket = self.folder / "qmp"
-        command = [*prefix, options.qemu, "-accel", "kvm", "-machine", machine, "-cpu", CPU_MODEL,
+        command = [*prefix, options.qemu, *options.qemu_arguments,
+                   "-accel", "kvm", "-machine", machine, "-cpu", CPU_MODEL,
                    "-smp", smp or str(vcpus), "-m", "64", "-nodefaults", "-display", "none",
                    "-kernel", str(options.guest), "-append", f"{program} {vcpus}",
                    "-debugcon", f"file:{self.console_file}",
@@ -128,7 +152,8 @@ class Qemu:
             command += ["-drive", f"if=none,format=qcow2,file={image}"]
         if firmware:
             command += ["-bios", firmware]
-        env = dict(os.environ, VMM_PRELOAD_LOG=str(self.log_file), **(environment or {}))
+        env = {**os.environ, **options.qemu_environment, **(environment or {}),
+               "VMM_PRELOAD_LOG": str(self.log_file)}
         env.pop("VMM_PLUGINS", None)
         if libraries:
             env["LD_PRELOAD"] = " ".join(str(library) for library in libraries)
@@ -148,8 +173,8 @@ class Qemu:
             raise Failure(f"QEMU ended with {self.process.returncode}: {self.complaints()}")
         try:
             return Qmp(path)
-        except OSError:
-            return None
+        except (OSError, ValueError, Failure):
+            return None  # not there yet, or just ending: the next time tells
 
     def __enter__(self):
         return self
