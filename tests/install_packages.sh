@@ -11,7 +11,7 @@ build_packages=(
   linux-libc-dev
 )
 test_packages=(
-  clang gcc-multilib clang-format-14 shellcheck binutils python3 qemu-system-x86 qemu-utils valgrind
+  git clang gcc-multilib clang-format-14 shellcheck binutils python3 qemu-system-x86 qemu-utils valgrind
 )
 
 case "${1:-}" in
