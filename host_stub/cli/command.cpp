@@ -3,7 +3,31 @@
 
 #include <fmt/format.h>
 
+#include <boost/program_options/errors.hpp>
+#include <boost/program_options/parsers.hpp>
+#include <boost/program_options/variables_map.hpp>
+#include <sstream>
+
 namespace host_stub {
+
+namespace po = boost::program_options;
+
+bool parse_arguments(const char* command, const Arguments& arguments,
+                     const po::options_description& description) try {
+  po::variables_map values;
+  po::store(po::command_line_parser(arguments).options(description).positional({}).run(), values);
+  po::notify(values);
+  return true;
+} catch (const po::error& error) {
+  print_error(fmt::format("{}: {}", command, error.what()));
+  return false;
+}
+
+std::string help_of(const po::options_description& description) {
+  std::ostringstream text;
+  text << description;
+  return text.str();
+}
 
 void print_error(const std::string& text) { fmt::print(stderr, "host_stub: error: {}\n", text); }
 

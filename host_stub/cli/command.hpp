@@ -3,7 +3,7 @@
 // The program's commands: each is a function of its arguments, and an exit status.
 #pragma once
 
-#include <span>
+#include <boost/program_options/options_description.hpp>
 #include <string>
 #include <vector>
 
@@ -20,6 +20,14 @@ int run_command(const Arguments& arguments);
 int facts_command(const Arguments& arguments);
 int matrix_command(const Arguments& arguments);
 int probe_command(const Arguments& arguments);
+
+/// Stores a command's arguments where its description says. False: they are wrong, which was said
+/// to standard error; the command ends with kExitUsage.
+bool parse_arguments(const char* command, const Arguments& arguments,
+                     const boost::program_options::options_description& description);
+
+/// The description as a text for people.
+std::string help_of(const boost::program_options::options_description& description);
 
 /// Prints "host_stub: error: ..." to standard error.
 void print_error(const std::string& text);

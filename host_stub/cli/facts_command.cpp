@@ -2,7 +2,6 @@
 //
 // host_stub facts: what a KVM does with the AMD PMU registers and capabilities, as JSON lines.
 #include <fmt/format.h>
-#include <sys/utsname.h>
 
 #include <boost/program_options.hpp>
 
@@ -25,18 +24,9 @@ int facts_command(const Arguments& arguments) {
     ("irqchip", po::bool_switch(&irqchip), "VMs have an in-kernel interrupt controller")
     ("help", po::bool_switch(&help), "this text");
   // clang-format on
-  try {
-    po::variables_map values;
-    po::store(po::command_line_parser(arguments).options(d).positional({}).run(), values);
-    po::notify(values);
-  } catch (const po::error& error) {
-    print_error(fmt::format("facts: {}", error.what()));
-    return kExitUsage;
-  }
+  if (!parse_arguments("facts", arguments, d)) return kExitUsage;
   if (help) {
-    std::ostringstream text;
-    text << d;
-    fmt::print("{}", text.str());
+    fmt::print("{}", help_of(d));
     return kExitGood;
   }
   auto kvm = open_kvm(spec);

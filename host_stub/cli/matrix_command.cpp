@@ -10,7 +10,6 @@
 #include <map>
 #include <nlohmann/json.hpp>
 #include <set>
-#include <sstream>
 
 #include "cli/command.hpp"
 #include "cli/matrix_run.hpp"
@@ -270,19 +269,10 @@ int run_matrix(const MatrixOptions& o) {
 int matrix_command(const Arguments& arguments) {
   MatrixOptions options;
   const po::options_description description = describe(options);
-  try {
-    po::variables_map values;
-    po::store(po::command_line_parser(arguments).options(description).positional({}).run(), values);
-    po::notify(values);
-  } catch (const po::error& error) {
-    print_error(fmt::format("matrix: {}", error.what()));
-    return kExitUsage;
-  }
+  if (!parse_arguments("matrix", arguments, description)) return kExitUsage;
   if (options.help) {
-    std::ostringstream text;
-    text << description;
     fmt::print("{}\nExit status: 0 every case came out as expected; 1 one did not; 2 usage.\n",
-               text.str());
+               help_of(description));
     return kExitGood;
   }
   if (options.plugin.empty()) {

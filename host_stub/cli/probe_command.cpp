@@ -6,7 +6,6 @@
 
 #include <boost/program_options.hpp>
 #include <nlohmann/json.hpp>
-#include <sstream>
 
 #include "cli/command.hpp"
 #include "cli/probe.hpp"
@@ -151,23 +150,14 @@ int probe_command(const Arguments& arguments) {
     ("json", po::bool_switch(&json), "one JSON object")
     ("help", po::bool_switch(&help), "this text");
   // clang-format on
-  try {
-    po::variables_map values;
-    po::store(po::command_line_parser(arguments).options(d).positional({}).run(), values);
-    po::notify(values);
-  } catch (const po::error& error) {
-    print_error(fmt::format("probe: {}", error.what()));
-    return kExitUsage;
-  }
+  if (!parse_arguments("probe", arguments, d)) return kExitUsage;
   if (help) {
-    std::ostringstream text;
-    text << d;
     fmt::print(
         "{}\nVMs are made and closed; they run nothing. Where the vPMU is off KVM may log one "
         "line,\n"
         "\"Unhandled WRMSR(0xc0010004)\" (kvm.report_ignored_msrs).\n"
         "Exit status: 0 KVM was asked; 1 it could not be; 2 usage.\n",
-        text.str());
+        help_of(d));
     return kExitGood;
   }
   const auto kvm = open_kvm(spec);

@@ -8,7 +8,6 @@
 #include <boost/program_options.hpp>
 #include <cerrno>
 #include <mutex>
-#include <sstream>
 
 #include "cli/command.hpp"
 #include "cli/scenario.hpp"
@@ -178,18 +177,9 @@ int run(const RunOptions& o, RunPlan plan) {
 int run_command(const Arguments& arguments) {
   RunOptions options;
   const po::options_description description = describe(options);
-  try {
-    po::variables_map values;
-    po::store(po::command_line_parser(arguments).options(description).positional({}).run(), values);
-    po::notify(values);
-  } catch (const po::error& error) {
-    print_error(fmt::format("run: {}", error.what()));
-    return kExitUsage;
-  }
+  if (!parse_arguments("run", arguments, description)) return kExitUsage;
   if (options.help) {
-    std::ostringstream text;
-    text << description;
-    fmt::print("{}\nSteps of a scenario:\n", text.str());
+    fmt::print("{}\nSteps of a scenario:\n", help_of(description));
     for (const ScenarioStep& step : scenario_steps())
       fmt::print("  {:<12}{}\n", step.name, step.help);
     fmt::print("\nExit status: 0 every step did what it should; 1 one did not; 2 usage.\n");
