@@ -71,6 +71,7 @@ class FdTable {
     std::atomic<Page*>& slot = pages_[number / kPageSize];
     Page* page = slot.load(std::memory_order_acquire);
     if (page != nullptr) return page;
+    // cppcheck-suppress legacyUninitvar ; new sets it
     Page* fresh = new (std::nothrow) Page{};
     if (fresh == nullptr) return nullptr;
     if (slot.compare_exchange_strong(page, fresh, std::memory_order_acq_rel)) return fresh;

@@ -39,10 +39,10 @@ class Interposer final : public host_kit::Host {
   int32_t vm_ioctl(vmm_vm_handle vm, uint32_t request, void* arg) noexcept override;
   int32_t vcpu_ioctl(vmm_vcpu_handle vcpu, uint32_t request, void* arg) noexcept override;
   void log(uint32_t level, std::string_view source, std::string_view message) noexcept override;
-  int32_t get_cpuid(vmm_vm_handle vm, vmm_vcpu_handle vcpu, uint32_t leaf, uint32_t subleaf,
-                    std::span<uint32_t, 4> registers) noexcept override;
+  int32_t get_cpuid(vmm_vm_handle handle, vmm_vcpu_handle vcpu_handle, uint32_t leaf,
+                    uint32_t subleaf, std::span<uint32_t, 4> registers) noexcept override;
   bool has_msr_filter() const noexcept override { return true; }
-  int32_t deny_msrs(vmm_vm_handle vm, std::span<const vmm_msr_range> ranges) noexcept override;
+  int32_t deny_msrs(vmm_vm_handle handle, std::span<const vmm_msr_range> ranges) noexcept override;
 
  private:
   enum class Mode : uint8_t {

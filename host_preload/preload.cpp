@@ -56,9 +56,10 @@ extern "C" __attribute__((visibility("default"))) int ioctl(int fd, unsigned lon
                                                             void* arg) noexcept {
   // some callers pass the request as a signed int: only its low 32 bits count, as in the kernel
   const auto number = static_cast<uint32_t>(request);
-  if (((number >> 8) & 0xff) == KVMIO) [[unlikely]]
+  if (((number >> 8) & 0xff) == KVMIO) [[unlikely]] {
     if (Interposer* active = interposer.load(std::memory_order_acquire))
       return active->kvm_ioctl(fd, number, request, arg);
+  }
   return host_preload::real_ioctl(fd, request, arg);
 }
 

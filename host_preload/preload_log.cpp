@@ -86,6 +86,7 @@ std::size_t PreloadLog::prefix(char* line, std::size_t size, uint32_t level) con
   return n < 0 ? 0 : static_cast<std::size_t>(n);
 }
 
+// NOLINTNEXTLINE(cert-dcl50-cpp): it neither allocates nor throws, and its format is checked
 void PreloadLog::event(uint32_t level, const char* format, ...) noexcept {
   if (!wanted(level)) return;
   const KeepErrno keep;

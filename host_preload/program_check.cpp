@@ -23,6 +23,9 @@ namespace {
 
 using Result = tl::expected<void, std::string>;
 
+/// An interpreter may be a script, too: how many the kernel follows until execve fails with ELOOP.
+constexpr int kMaxInterpreters = 5;
+
 tl::unexpected<std::string> refuse(std::string why) { return tl::unexpected(std::move(why)); }
 
 /// A T at `offset` of the file; nullopt beyond its end.
@@ -122,16 +125,23 @@ Result check_elf(const std::string& image) {
 }
 
 Result check_program(const std::string& path) {
-  if (Result privileges = check_privileges(path); !privileges) return privileges;
-  std::ifstream file(path, std::ios::binary);
-  const std::string image{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-  if (!file) return refuse("it cannot be read");
-  const std::string interpreter = script_interpreter(image);
-  if (interpreter.empty()) return check_elf(image);
-  if (interpreter == path) return refuse("it is its own interpreter");
-  if (Result result = check_program(interpreter); !result)
-    return refuse("it is a script of " + interpreter + ": " + result.error());
-  return {};
+  std::string program = path, scripts;
+  const auto refuse_program = [&](const std::string& why) { return refuse(scripts + why); };
+  for (int followed = 0; followed <= kMaxInterpreters; ++followed) {
+    if (const Result privileges = check_privileges(program); !privileges)
+      return refuse_program(privileges.error());
+    std::ifstream file(program, std::ios::binary);
+    const std::string image{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+    if (!file) return refuse_program("it cannot be read");
+    const std::string interpreter = script_interpreter(image);
+    if (interpreter.empty()) {
+      if (const Result elf = check_elf(image); !elf) return refuse_program(elf.error());
+      return {};
+    }
+    scripts += "it is a script of " + interpreter + ": ";
+    program = interpreter;
+  }
+  return refuse_program("the kernel follows no more interpreters");
 }
 
 tl::expected<std::string, std::string> find_program(const std::string& command) {

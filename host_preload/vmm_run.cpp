@@ -97,12 +97,12 @@ void set_unless_empty(const char* variable, const std::string& value) {
 
 /// Everything that a program needs to be run with plugins. Error: why it cannot work.
 Result set_up(LaunchOptions& options, const std::string& program) {
-  if (const Result result = check_program(program); !result)
+  if (Result result = check_program(program); !result)
     return tl::unexpected(program + ": " + result.error());
-  if (const Result result = check_kvm(); !result) return result;
+  if (Result result = check_kvm(); !result) return result;
   auto library = find_library(options.library);
   if (!library) return tl::unexpected(library.error());
-  if (const Result result = resolve_log(options.log); !result) return result;
+  if (Result result = resolve_log(options.log); !result) return result;
   set_unless_empty(kLogVariable, options.log);
   set_unless_empty(kRuleVariable, options.reset_rule);
   set_unless_empty(kOnErrorVariable, options.on_error);
@@ -110,7 +110,7 @@ Result set_up(LaunchOptions& options, const std::string& program) {
   if (!config) return tl::unexpected(config.error());
   std::vector<std::string> plugins = wanted_plugins(options, *config);
   if (plugins.empty()) return tl::unexpected(std::string("no plugin was named; see --help"));
-  if (const Result result = resolve_plugins(plugins, *library); !result) return result;
+  if (Result result = resolve_plugins(plugins, *library); !result) return result;
   setenv(kPluginsVariable, join_plugins(plugins).c_str(), 1);
   const char* before = getenv("LD_PRELOAD");
   const auto preload = join_preload(*library, before != nullptr ? before : "");

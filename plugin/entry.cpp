@@ -66,6 +66,7 @@ int32_t vm_created(void* ctx, const vmm_vm* vm_in, void** vm_ctx, vmm_error* err
                                   << kMaxVcpus);
     const auto vpmu = apply_pmu_off(instance.host, instance.options, vm.handle);
     if (!vpmu) return tl::unexpected(vpmu.error());
+    // NOLINTNEXTLINE(bugprone-unhandled-exception-at-new): guarded() catches it
     *vm_ctx = new Vm(instance.host, instance.options, vm, *vpmu);
     return {};
   });

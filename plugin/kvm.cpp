@@ -45,7 +45,7 @@ int32_t deny_msrs(const Host& host, vmm_vm_handle vm,
     filter.ranges[i].flags = KVM_MSR_FILTER_READ | KVM_MSR_FILTER_WRITE;
     filter.ranges[i].nmsrs = ranges[i].count;
     filter.ranges[i].base = ranges[i].base;
-    // KVM only reads it; the field is not const
+    // NOLINTNEXTLINE(cppcoreguidelines-pro-type-const-cast): KVM only reads it
     filter.ranges[i].bitmap = reinterpret_cast<uint8_t*>(const_cast<uint64_t*>(&kDenyAll));
   }
   return host.vm_ioctl(vm, KVM_X86_SET_MSR_FILTER, &filter);

@@ -62,7 +62,7 @@ struct OneMsr {
   kvm_msr_entry entry;
 };
 
-constexpr auto kPmuMsrs = [] {
+constexpr auto kPmuMsrs = []() {
   std::array<uint32_t, 2 * kLegacyCounters + 2 * kMaxCounters + 2> all{};
   std::size_t n = 0;
   for (uint32_t i = 0; i < 2 * kLegacyCounters; ++i) all[n++] = kMsrLegacyCtl0 + i;
@@ -83,8 +83,9 @@ const vmm_plugin& plugin_descriptor() {
 // ---- PluginHost --------------------------------------------------------------------------------
 
 PluginHost::PluginHost(const HostSpec& spec)
-    : own_filter_(spec.own_filter), irqchip_(spec.irqchip) {
-  kvm_ = std::make_unique<TappedKvm>(need(open_sim(spec.kvm), "no such simulated KVM"));
+    : kvm_(std::make_unique<TappedKvm>(need(open_sim(spec.kvm), "no such simulated KVM"))),
+      own_filter_(spec.own_filter),
+      irqchip_(spec.irqchip) {
   const CpuidModel model = need(CpuidModel::parse(spec.cpuid), "no such guest CPUID");
   cpuid_ = need(GuestCpuidTable::make(*kvm_, model), "no CPUID from the simulated KVM");
   if (!spec.faults.empty())

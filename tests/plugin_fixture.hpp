@@ -49,7 +49,7 @@ vmm_plugin plugin_with_edited_host() {
 struct HostSpec {
   std::string kvm = "sim:linux-6.12";  ///< as in open_sim
   std::string cpuid = "core";          ///< of the guests, as in CpuidModel::parse
-  std::string faults = "";             ///< as in parse_faults
+  std::string faults;                  ///< as in parse_faults
   bool record = true;                  ///< the recorder allocates
   bool own_filter = false;             ///< the host offers deny_msrs
   bool irqchip = true;                 ///< VMs have an in-kernel interrupt controller
@@ -74,7 +74,7 @@ class PluginHost final : public host_kit::Host {
   /// Number of lines of that level (0: any) that hold all these parts.
   std::size_t logged(uint32_t level, std::initializer_list<std::string_view> parts) const;
   /// ioctls of that name that the plugin (or anything behind the recorder) made; "": all.
-  std::vector<IoctlEvent> ioctls(std::string_view name = "") const;
+  std::vector<IoctlEvent> ioctls(std::string_view wanted = "") const;
   void forget();
 
   // ---- what the plugin is told; to be set while no hook runs

@@ -308,7 +308,7 @@ class Judge {
          count_of(seen_.vm_created, "KVM_X86_SET_MSR_FILTER"));
     const auto said = decision_said(seen_);
     if (said != e_.decision)
-      wrong_.push_back("the log and the error say another outcome of vm_created");
+      wrong_.emplace_back("the log and the error say another outcome of vm_created");
   }
 
   void hooks() { same("hooks", 0, seen_.hook_result); }
@@ -367,7 +367,7 @@ class Judge {
     within("lines about refused registers", e_.refused_lines, refused);
     if (row_.batch) host_log();
     if (e_.warning == Warning::never) within("warnings", {0, 0}, warnings);
-    if (e_.warning == Warning::must && warnings == 0) wrong_.push_back("no warning is logged");
+    if (e_.warning == Warning::must && warnings == 0) wrong_.emplace_back("no warning is logged");
   }
 
   /// What KVM refuses of the host's batch is said once a VM and register.

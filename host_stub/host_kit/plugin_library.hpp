@@ -35,6 +35,6 @@ class PluginLibrary {
 };
 
 /// Checks and copies a descriptor as an entry returned it. Error: what is wrong, without the file.
-tl::expected<vmm_plugin, std::string> check_descriptor(const vmm_plugin* descriptor);
+tl::expected<vmm_plugin, std::string> check_descriptor(const vmm_plugin* found);
 
 }  // namespace host_kit

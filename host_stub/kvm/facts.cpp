@@ -134,9 +134,9 @@ int32_t Facts::set_cpuid(Cpu& cpu, std::string_view how) {
   CpuidRequest cpuid = supported();
   const bool core = how != "plain";
   const bool v2 = how == "v2";
-  constexpr uint32_t core_bit = 1U << 23;
+  constexpr uint32_t kCoreBit = 1U << 23;
   kvm_cpuid_entry2& features = leaf(cpuid, 0x80000001);
-  features.ecx = core ? features.ecx | core_bit : features.ecx & ~core_bit;
+  features.ecx = core ? features.ecx | kCoreBit : features.ecx & ~kCoreBit;
   kvm_cpuid_entry2& perfmon = leaf(cpuid, 0x80000022);
   perfmon.eax = v2 ? perfmon.eax | 1U : perfmon.eax & ~1U;
   perfmon.ebx = (perfmon.ebx & ~0xfU) | (v2 ? 6U : 0U);
@@ -212,12 +212,12 @@ void Facts::enable_cap_flags() {
 void Facts::msr_filter() {
   std::array<uint8_t, 64> none{};
   kvm_msr_filter filter{};
-  constexpr std::array<std::array<uint32_t, 2>, 3> ranges{
+  constexpr std::array<std::array<uint32_t, 2>, 3> kRanges{
       {{0xc0010000, 8}, {0xc0010200, 12}, {0xc0000300, 4}}};
-  for (size_t i = 0; i < ranges.size(); ++i) {
+  for (size_t i = 0; i < kRanges.size(); ++i) {
     filter.ranges[i].flags = KVM_MSR_FILTER_READ | KVM_MSR_FILTER_WRITE;
-    filter.ranges[i].base = ranges[i][0];
-    filter.ranges[i].nmsrs = ranges[i][1];
+    filter.ranges[i].base = kRanges[i][0];
+    filter.ranges[i].nmsrs = kRanges[i][1];
     filter.ranges[i].bitmap = none.data();
   }
   const auto vm = new_vm();
@@ -246,29 +246,29 @@ void Facts::msr_row(std::string_view vpmu, std::string_view cpuid, Cpu& cpu, uin
 }
 
 void Facts::all_msr_rows(std::string_view vpmu, std::string_view cpuid, Cpu& cpu) {
-  constexpr uint64_t selector = 0x530076;  // EN, INT, OS, USR, event 76 (cycles)
-  constexpr uint64_t counter = 0xffffffff1234;
+  constexpr uint64_t kSelector = 0x530076;  // EN, INT, OS, USR, event 76 (cycles)
+  constexpr uint64_t kCounter = 0xffffffff1234;
   struct Row {
     uint32_t msr;
     uint64_t value;
   };
   std::vector<Row> rows;
-  for (uint32_t i = 0; i < 4; ++i) rows.push_back({0xc0010000 + i, selector});
-  for (uint32_t i = 0; i < 4; ++i) rows.push_back({0xc0010004 + i, counter});
+  for (uint32_t i = 0; i < 4; ++i) rows.push_back({0xc0010000 + i, kSelector});
+  for (uint32_t i = 0; i < 4; ++i) rows.push_back({0xc0010004 + i, kCounter});
   for (uint32_t i = 0; i < 6; ++i) {
-    rows.push_back({0xc0010200 + 2 * i, selector});
-    rows.push_back({0xc0010201 + 2 * i, counter});
+    rows.push_back({0xc0010200 + 2 * i, kSelector});
+    rows.push_back({0xc0010201 + 2 * i, kCounter});
   }
-  constexpr std::array<Row, 9> rest{{{0xc0010200, ~uint64_t{0}},
-                                     {0xc0010200, 0x200000530076},
-                                     {0xc0010200, 0x30000530076},
-                                     {0xc0010201, ~uint64_t{0}},
-                                     {0xc0000301, 0x3f},
-                                     {0xc0000301, ~uint64_t{0}},
-                                     {0xc0000300, 0x5},
-                                     {0xc0000302, 0x5},
-                                     {0xc0000303, 0x5}}};
-  rows.insert(rows.end(), rest.begin(), rest.end());
+  constexpr std::array<Row, 9> kRest{{{0xc0010200, ~uint64_t{0}},
+                                      {0xc0010200, 0x200000530076},
+                                      {0xc0010200, 0x30000530076},
+                                      {0xc0010201, ~uint64_t{0}},
+                                      {0xc0000301, 0x3f},
+                                      {0xc0000301, ~uint64_t{0}},
+                                      {0xc0000300, 0x5},
+                                      {0xc0000302, 0x5},
+                                      {0xc0000303, 0x5}}};
+  rows.insert(rows.end(), kRest.begin(), kRest.end());
   for (const Row& row : rows) msr_row(vpmu, cpuid, cpu, row.msr, row.value);
 }
 

@@ -78,20 +78,20 @@ class Rule {
     verdict.stop_at = std::min(verdict.stop_at, static_cast<uint32_t>(entry));
     return true;
   }
-  bool apply(const FailWith& effect, Entries, Verdict& verdict) {
+  static bool apply(const FailWith& effect, Entries, Verdict& verdict) {
     return fail(effect.number, verdict);
   }
-  bool apply(const ShortCount& effect, Entries entries, Verdict& verdict) {
+  static bool apply(const ShortCount& effect, Entries entries, Verdict& verdict) {
     return stop(effect.entry, entries, verdict);
   }
-  bool apply(const RefuseMsr& effect, Entries entries, Verdict& verdict) {
+  static bool apply(const RefuseMsr& effect, Entries entries, Verdict& verdict) {
     return stop(index_of(entries, effect.msr), entries, verdict);
   }
-  bool apply(const ReadValue& effect, Entries entries, Verdict& verdict) {
+  static bool apply(const ReadValue& effect, Entries entries, Verdict& verdict) {
     verdict.values.push_back(effect);
     return index_of(entries, effect.msr) < entries.size();
   }
-  bool apply(const SwallowWrite& effect, Entries entries, Verdict& verdict) {
+  static bool apply(const SwallowWrite& effect, Entries entries, Verdict& verdict) {
     verdict.swallowed.push_back(effect.msr);
     return index_of(entries, effect.msr) < entries.size();
   }
@@ -142,7 +142,7 @@ int32_t edited_msr_call(const IoctlCall& call, std::span<kvm_msr_entry> entries,
 
 class Faults {
  public:
-  explicit Faults(FaultPlan plan) : rules_(plan.faults.begin(), plan.faults.end()) {}
+  explicit Faults(const FaultPlan& plan) : rules_(plan.faults.begin(), plan.faults.end()) {}
 
   int32_t operator()(const IoctlCall& call, const IoctlInner& inner) {
     const std::span<kvm_msr_entry> entries =

@@ -175,7 +175,7 @@ tl::expected<GuestOutcome, std::string> run_guest_access(int vcpu_fd, kvm_run& r
                                                          const GuestAccess& access) {
   const tl::expected<VcpuState, std::string> saved = get_state(vcpu_fd);
   if (!saved) return Reason(saved.error());
-  const tl::expected<GuestOutcome, std::string> outcome =
+  tl::expected<GuestOutcome, std::string> outcome =
       set_state(vcpu_fd, program_state(*saved, vcpu_id, access))
           .and_then([&] { return run_to_port(vcpu_fd, run); })
           .and_then([&](uint16_t port) { return read_outcome(vcpu_fd, port); });

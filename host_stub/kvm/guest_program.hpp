@@ -33,7 +33,7 @@ enum class Entry : uint16_t { rdmsr = 0x400, wrmsr = 0x410 };
 
 /// The I/O port of the KVM_EXIT_IO that ends the program. No device of an in-kernel irqchip or PIT
 /// has these (0x20, 0x40-0x43, 0x61, 0xa0, 0x4d0), and KVM has a quirk only for 0x7e.
-enum Port : uint16_t { kDone = 0xe0, kGeneralProtection = 0xe1, kOtherException = 0xe2 };
+inline constexpr uint16_t kDone = 0xe0, kGeneralProtection = 0xe1, kOtherException = 0xe2;
 
 /// Writes the program to the memory that the guest sees at kAddress; `memory` is zero and kSize.
 void load(std::span<std::byte> memory);

@@ -31,7 +31,8 @@ Created<T> intercept_creation(const IoctlIntercept& intercept, const IoctlCall& 
 
 class InterceptedVcpu final : public Vcpu {
  public:
-  InterceptedVcpu(std::unique_ptr<Vcpu> inner, const IoctlIntercept& intercept, IoctlCall call)
+  InterceptedVcpu(std::unique_ptr<Vcpu> inner, const IoctlIntercept& intercept,
+                  const IoctlCall& call)
       : inner_(std::move(inner)), intercept_(intercept), call_(call) {}
 
   int32_t ioctl(uint32_t request, void* arg) override {

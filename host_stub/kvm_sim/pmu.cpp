@@ -12,7 +12,8 @@ namespace {
 constexpr uint64_t kSelectorReserved = 0xfffffff000280000;
 constexpr uint64_t kGuestHostOnly = uint64_t{3} << 40;
 
-constexpr uint32_t kStatus = kMsrGlobalStatus - kMsrGlobalStatus;
+// offsets from the first global register
+constexpr uint32_t kStatus = 0;
 constexpr uint32_t kCtl = kMsrGlobalCtl - kMsrGlobalStatus;
 constexpr uint32_t kStatusClr = kMsrGlobalStatusClr - kMsrGlobalStatus;
 constexpr uint32_t kStatusSet = kMsrGlobalStatusSet - kMsrGlobalStatus;

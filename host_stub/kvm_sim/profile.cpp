@@ -87,9 +87,9 @@ struct Parts {
 };
 
 tl::expected<Parts, std::string> split(std::string_view spec) {
-  constexpr std::string_view prefix = "sim";
-  if (!spec.starts_with(prefix)) return bad(spec, spec, "allowed: sim[:KERNEL][,SWITCH]...");
-  std::string_view rest = spec.substr(prefix.size());
+  constexpr std::string_view kPrefix = "sim";
+  if (!spec.starts_with(kPrefix)) return bad(spec, spec, "allowed: sim[:KERNEL][,SWITCH]...");
+  std::string_view rest = spec.substr(kPrefix.size());
   Parts parts;
   if (!rest.empty() && rest.front() == ':') {
     parts.kernel = rest.substr(1, rest.find(',') - 1);
@@ -178,7 +178,8 @@ tl::expected<Profile, std::string> parse_profile(std::string_view spec) {
     const std::string_view key = part.substr(0, equals);
     if (!given.insert(std::string(key)).second)
       return bad(spec, part, "given twice; allowed: once");
-    const auto value = equals == part.npos ? std::string_view{} : part.substr(equals + 1);
+    const auto value =
+        equals == std::string_view::npos ? std::string_view{} : part.substr(equals + 1);
     if (const auto done = apply(profile, key, value); !done) return bad(spec, part, done.error());
   }
   if (const auto fine = check(profile, given); !fine) return Error(fine.error());

@@ -213,15 +213,15 @@ int32_t SimVcpu::lapic_ioctl(uint32_t request, void* arg) {
 /// KVM_GET_SREGS2 and KVM_SET_SREGS2 reach the same registers as the older pair.
 int32_t SimVcpu::sregs2_ioctl(uint32_t request, void* arg) {
 #ifdef KVM_SET_SREGS2
-  constexpr size_t shared = offsetof(kvm_sregs, interrupt_bitmap);
-  static_assert(shared == offsetof(kvm_sregs2, flags));
+  constexpr size_t kShared = offsetof(kvm_sregs, interrupt_bitmap);
+  static_assert(kShared == offsetof(kvm_sregs2, flags));
   if (!host_.profile.kernel->sregs2) return -EINVAL;
   std::vector<uint8_t>& sregs = stored_[KVM_GET_SREGS];
   if (request == KVM_SET_SREGS2) {
-    std::memcpy(sregs.data(), arg, shared);
+    std::memcpy(sregs.data(), arg, kShared);
   } else {
     *static_cast<kvm_sregs2*>(arg) = {};
-    std::memcpy(arg, sregs.data(), shared);
+    std::memcpy(arg, sregs.data(), kShared);
   }
   return 0;
 #else

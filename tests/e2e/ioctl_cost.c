@@ -45,7 +45,7 @@ static int call_run(long times) {
 }
 
 int main(int argc, char** argv) {
-  const long times = argc == 3 ? atol(argv[2]) : 0;
+  const long times = argc == 3 ? strtol(argv[2], NULL, 10) : 0;
   if (times > 0 && strcmp(argv[1], "foreign") == 0) return call_foreign(times);
   if (times > 0 && strcmp(argv[1], "run") == 0) return call_run(times);
   fputs("usage: ioctl_cost foreign|run N\n", stderr);

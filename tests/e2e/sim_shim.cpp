@@ -143,6 +143,7 @@ int set_msr_filter(int fd, ShimVm& vm, const kvm_msr_filter* request) {
   if (!filter) return reported(filter.error());
   const std::lock_guard lock(vm.mutex);
   if (const int result = set_real_filter(fd, *request); result < 0) return result;
+  // NOLINTNEXTLINE(cppcoreguidelines-pro-type-const-cast): it is only read
   vm.sim->ioctl(KVM_X86_SET_MSR_FILTER, const_cast<kvm_msr_filter*>(request));
   vm.vmm_filter = std::make_shared<const MsrFilter>(std::move(*filter));
   return 0;

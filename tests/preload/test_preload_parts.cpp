@@ -224,6 +224,22 @@ BOOST_AUTO_TEST_CASE(programs_that_cannot_say_why) {
   BOOST_TEST(contains(check_program(folder.path() + "/none").error(), "No such file"));
 }
 
+BOOST_AUTO_TEST_CASE(interpreters_are_followed_as_far_as_the_kernel_does) {
+  const TemporaryFolder folder;
+  std::string program = folder.file("0", kDynamic, 0755);
+  for (int scripts = 1; scripts <= 6; ++scripts) {
+    program = folder.file(std::to_string(scripts), "#!" + program + "\n", 0755);
+    BOOST_TEST(check_program(program).has_value() == (scripts <= 5), scripts << " scripts");
+  }
+  const std::string a = folder.path() + "/a", b = folder.path() + "/b";
+  folder.file("a", "#!" + b + "\n", 0755);
+  folder.file("b", "#!" + a + "\n", 0755);
+  const std::string own = folder.path() + "/own";
+  folder.file("own", "#!" + own + "\n", 0755);
+  for (const std::string& endless : {a, own})
+    BOOST_TEST(contains(check_program(endless).error(), "the kernel follows no more"));
+}
+
 BOOST_AUTO_TEST_CASE(a_note_of_go_in_a_program_header) {
   std::string note(sizeof(Elf64_Nhdr), '\0');
   note += std::string("Go\0\0id", 6);

@@ -1,0 +1,3 @@
+# must be found: SC2086
+# shellcheck shell=bash
+rm -f $1

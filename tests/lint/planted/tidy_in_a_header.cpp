@@ -1,0 +1,2 @@
+// must be found: planted/header.hpp:6
+#include "header.hpp"
