@@ -29,7 +29,8 @@ constexpr ErrnoName kErrnoNames[] = {
 Text& operator<<(Text& text, Errno error) noexcept {
   for (const ErrnoName& row : kErrnoNames)
     if (row.code == error.code) return text << row.name;
-  return text << "errno " << (error.code < 0 ? -error.code : error.code);
+  const int64_t code = error.code;  // wide: a host may return the lowest number, too
+  return text << "errno " << static_cast<uint64_t>(code < 0 ? -code : code);
 }
 
 }  // namespace svm_pmu

@@ -62,7 +62,7 @@ void examine_refused(Reset& reset, const vmm_msr& wanted) noexcept {
     if (got == 0) continue;
     // A live GLOBAL_CTL takes any value and drops what it does not have. One that reads 0 and takes
     // nothing but 0 is only KVM's answer for a register that it lists and this guest lacks.
-    if (wanted.index == amd::kGlobalCtl && value == 0) break;
+    if (wanted.index == amd::kGlobalCtl && value == 0) continue;
     Text what;
     what << "KVM_SET_MSRS refuses " << Hex{wanted.index, 8} << " = " << Hex{wanted.value}
          << "; it keeps " << Hex{value};

@@ -244,6 +244,24 @@ BOOST_AUTO_TEST_CASE(one_hiccup_does_not_make_a_register_absent) {
   }
 }
 
+BOOST_AUTO_TEST_CASE(two_hiccups_do_not_make_global_ctl_absent) {
+  // when its last write is refused it reads 0, as one that is not there does
+  Rig rig({.kvm = kV2Host, .cpuid = "v2"});
+  rig.vm.write(0, kMsrGlobalCtl, 0);
+  int hiccups = 2;
+  rig.host.vcpu_answer = [&](uint32_t request, void* arg) -> std::optional<int32_t> {
+    if (request != VMM_KVM_SET_MSRS) return std::nullopt;
+    const auto entries = msr_entries(arg);
+    for (std::size_t i = 0; i < entries.size(); ++i)
+      if (entries[i].index == kMsrGlobalCtl && entries[i].data != 0 && hiccups-- > 0)
+        return static_cast<int32_t>(i);
+    return std::nullopt;
+  };
+  BOOST_TEST(rig.vm.reset(0) == 0);
+  BOOST_TEST(rig.vm.stale(0) == "");
+  BOOST_TEST(rig.host.log_lines().empty());
+}
+
 BOOST_AUTO_TEST_CASE(what_vcpus_of_one_cpuid_lack_is_not_left_out_for_those_of_another) {
   // KVM refuses c0010208 for as long as it takes to call it absent, for the first vCPU alone
   Rig rig({.kvm = "sim:linux-6.12,host-perfmonv2",
@@ -359,6 +377,13 @@ BOOST_AUTO_TEST_CASE(an_errno_without_a_name_is_said_by_number) {
   rig.host.vcpu_answer = [](uint32_t, void*) { return -ENOTEMPTY; };
   BOOST_TEST(rig.vm.reset(0) == -ENOTEMPTY);
   BOOST_TEST(rig.host.logged(VMM_LOG_ERROR, {fmt::format("errno {}", ENOTEMPTY)}) == 1u);
+}
+
+BOOST_AUTO_TEST_CASE(a_result_that_no_errno_can_be_is_said_by_number_too) {
+  Rig rig;
+  rig.host.vcpu_answer = [](uint32_t, void*) { return INT32_MIN; };
+  BOOST_TEST(rig.vm.reset(0) == -EPROTO);  // host_kit: a breach
+  BOOST_TEST(rig.host.logged(VMM_LOG_ERROR, {"errno 2147483648"}) == 1u);
 }
 
 BOOST_AUTO_TEST_CASE(an_error_while_a_refused_register_is_looked_at_spares_the_others) {
