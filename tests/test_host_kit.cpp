@@ -288,4 +288,82 @@ BOOST_DATA_TEST_CASE(a_plugin_that_breaks_the_contract_is_told_off, bdata::make(
   BOOST_TEST_CONTEXT(said) { BOOST_TEST(said.find(row.says) != std::string::npos); }
 }
 
+/// A plugin that a test makes up: `vm_created` and what `create` does besides registering it.
+vmm_plugin made_up(int32_t (*vm_created)(void*, const vmm_vm*, void**, vmm_error*)) {
+  static vmm_hooks hooks{};
+  hooks.struct_size = sizeof hooks;
+  hooks.vm_created = vm_created;
+  vmm_plugin plugin{};
+  plugin.struct_size = sizeof plugin;
+  plugin.abi_major = VMM_PLUGIN_ABI_MAJOR;
+  plugin.name = "made_up";
+  plugin.version = "1";
+  plugin.create = [](const vmm_host* host, const char*, void** ctx, vmm_error*) -> int32_t {
+    static vmm_host kept;
+    kept = *host;
+    *ctx = &kept;  // for vm_created
+    return host->register_hooks(host->host_ctx, &hooks, &kept);
+  };
+  plugin.destroy = [](void*) {};
+  return plugin;
+}
+
+BOOST_AUTO_TEST_CASE(a_result_that_no_errno_can_be_is_a_breach) {
+  static int32_t result;
+  const vmm_plugin plugin =
+      made_up([](void*, const vmm_vm*, void**, vmm_error*) { return result; });
+  for (const int32_t number : {-4095, -4096, INT32_MIN, 1, INT32_MAX}) {
+    result = number;
+    TestHost host;
+    auto instance = host_kit::PluginInstance::create(plugin, host, "");
+    BOOST_REQUIRE(instance.has_value());
+    const auto vm =
+        host_kit::PluginVm::created(**instance, reinterpret_cast<vmm_vm_handle>(&host), 1);
+    BOOST_REQUIRE(!vm.has_value());
+    const bool errno_value = number == -4095;
+    BOOST_TEST(vm.error().code == (errno_value ? number : -EPROTO));
+    BOOST_TEST(host.lines.size() == (errno_value ? 0u : 1u));
+  }
+}
+
+BOOST_AUTO_TEST_CASE(an_ioctl_result_that_no_errno_can_be_is_a_breach_of_the_hosts) {
+  TestHost host;
+  host.fail_with = INT32_MIN;
+  const auto written = host_kit::write_msrs(host, kVcpu, numbered(1));
+  BOOST_REQUIRE(!written.has_value());
+  BOOST_TEST(written.error().code == -EPROTO);
+}
+
+BOOST_AUTO_TEST_CASE(cpuid_into_nowhere_is_refused) {
+  class CpuidHost final : public TestHost {
+    int32_t get_cpuid(vmm_vm_handle, vmm_vcpu_handle, uint32_t, uint32_t,
+                      std::span<uint32_t, 4> registers) noexcept override {
+      registers[0] = 1;
+      return 0;
+    }
+  };
+  const vmm_plugin plugin = made_up([](void* ctx, const vmm_vm* vm, void**, vmm_error*) -> int32_t {
+    const auto& host = *static_cast<const vmm_host*>(ctx);
+    return host.get_cpuid(host.host_ctx, vm->handle, nullptr, 0, 0, nullptr);
+  });
+  CpuidHost host;
+  auto instance = host_kit::PluginInstance::create(plugin, host, "");
+  BOOST_REQUIRE(instance.has_value());
+  const auto vm =
+      host_kit::PluginVm::created(**instance, reinterpret_cast<vmm_vm_handle>(&host), 1);
+  BOOST_REQUIRE(!vm.has_value());
+  BOOST_TEST(vm.error().code == -EINVAL);
+}
+
+BOOST_AUTO_TEST_CASE(half_a_function_of_a_descriptor_is_none) {
+  vmm_plugin plugin = made_up(nullptr);
+  plugin.get_extension = [](const char*) -> const void* { return nullptr; };
+  for (uint32_t size = offsetof(vmm_plugin, get_extension); size <= sizeof plugin; ++size) {
+    plugin.struct_size = size;
+    const auto checked = host_kit::check_descriptor(&plugin);
+    BOOST_REQUIRE(checked.has_value());
+    BOOST_TEST((checked->get_extension != nullptr) == (size == sizeof plugin));
+  }
+}
+
 BOOST_AUTO_TEST_SUITE_END()

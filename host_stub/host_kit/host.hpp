@@ -17,6 +17,9 @@
 
 namespace host_kit {
 
+/// No errno of Linux is above this (MAX_ERRNO); a result below its negation is no errno at all.
+constexpr int32_t kMaxErrno = 4095;
+
 class Host {
  public:
   virtual ~Host() = default;

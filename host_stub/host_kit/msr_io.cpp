@@ -50,7 +50,8 @@ tl::expected<void, MsrIoError> for_all(Host& host, vmm_vcpu_handle vcpu, const O
       request.entries[i] = {entries[at + i].index, 0, entries[at + i].value};
     const int32_t result = host.vcpu_ioctl(vcpu, operation.request, &request);
     if (result == -EINTR && ++interrupts <= kMaxInterrupts) continue;
-    const int32_t code = result > static_cast<int32_t>(count) ? -EPROTO : result;
+    const bool impossible = result > static_cast<int32_t>(count) || result < -kMaxErrno;
+    const int32_t code = impossible ? -EPROTO : result;
     if (code < 0)
       return tl::unexpected(MsrIoError{code, failure(operation, count, entries[at].index, code)});
     const auto taken = static_cast<std::size_t>(result);

@@ -75,6 +75,7 @@ struct PluginInstance::Thunks {
   }
   static int32_t get_cpuid(void* ctx, vmm_vm_handle vm, vmm_vcpu_handle vcpu, uint32_t leaf,
                            uint32_t subleaf, uint32_t* registers) noexcept {
+    if (registers == nullptr) return -EINVAL;
     return self(ctx).host_.get_cpuid(vm, vcpu, leaf, subleaf, std::span<uint32_t, 4>(registers, 4));
   }
   static int32_t deny_msrs(void* ctx, vmm_vm_handle vm, const vmm_msr_range* ranges,
@@ -108,12 +109,13 @@ void PluginInstance::breach(std::string_view what) const noexcept {
 }
 
 int32_t PluginInstance::checked(const char* function, int32_t result) const noexcept {
-  if (result <= 0) return result;
+  if (result <= 0 && result >= -kMaxErrno) return result;
   std::array<char, 128> what{};
   const std::string_view name = function;
-  constexpr std::string_view kRest = " returned a positive value";
+  const std::string_view rest =
+      result > 0 ? " returned a positive value" : " returned what is no errno";
   std::size_t n = name.substr(0, 64).copy(what.data(), 64);
-  n += kRest.copy(what.data() + n, kRest.size());
+  n += rest.copy(what.data() + n, rest.size());
   breach({what.data(), n});
   return -EPROTO;
 }

@@ -45,7 +45,7 @@ class PluginInstance {
   struct Thunks;
   PluginInstance(const vmm_plugin& descriptor, Host& host, const char* options);
 
-  /// Folds a plugin's result into 0 or a negated errno; logs a positive one as a breach.
+  /// Folds a plugin's result into 0 or a negated errno; logs any other as a breach.
   int32_t checked(const char* function, int32_t result) const noexcept;
   void breach(std::string_view what) const noexcept;
 

@@ -47,7 +47,9 @@ tl::expected<vmm_plugin, std::string> check_descriptor(const vmm_plugin* found) 
     return tl::unexpected("its descriptor has " + std::to_string(found->struct_size) +
                           " bytes, ABI 1.0 needs " + std::to_string(kDescriptorSizeV1_0));
   vmm_plugin copy{};
-  std::memcpy(&copy, found, std::min<std::size_t>(found->struct_size, sizeof copy));
+  // whole words only: a size that ends inside a field must not tear a pointer
+  const std::size_t size = std::min<std::size_t>(found->struct_size, sizeof copy);
+  std::memcpy(&copy, found, size - size % sizeof(void*));
   copy.struct_size = sizeof copy;
   if (copy.abi_minor <= VMM_PLUGIN_ABI_MINOR && copy.flags != 0)
     return tl::unexpected(std::string("its descriptor has unknown flags set"));
