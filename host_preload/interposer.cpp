@@ -350,7 +350,7 @@ bool Interposer::answer_msr_exit(Vcpu& vcpu, kvm_run& run) noexcept {
 
 // ---- the MSR filter ----------------------------------------------------------------------------
 
-int32_t Interposer::install_filter(Vm& vm, const kvm_msr_filter& vmm_filter,
+int32_t Interposer::install_filter(const Vm& vm, int fd, const kvm_msr_filter& vmm_filter,
                                    const DenyList& denied) noexcept {
   auto merged = merge_msr_filter(vmm_filter, denied);
   if (!merged) {
@@ -358,7 +358,7 @@ int32_t Interposer::install_filter(Vm& vm, const kvm_msr_filter& vmm_filter,
                vm.number, merged.error(), KVM_MSR_FILTER_MAX_RANGES);
     return -ENOSPC;
   }
-  return real_ioctl_result(vm.fd.load(), KVM_X86_SET_MSR_FILTER, &*merged);
+  return real_ioctl_result(fd, KVM_X86_SET_MSR_FILTER, &*merged);
 }
 
 int32_t Interposer::deny_msrs(vmm_vm_handle handle, std::span<const vmm_msr_range> ranges) noexcept
@@ -369,7 +369,7 @@ int32_t Interposer::deny_msrs(vmm_vm_handle handle, std::span<const vmm_msr_rang
     return -EOPNOTSUPP;
   DenyList denied = vm.denied;
   if (const int32_t result = denied.add(ranges); result < 0) return result;
-  if (const int32_t result = install_filter(vm, kvm_msr_filter{}, denied); result < 0)
+  if (const int32_t result = install_filter(vm, vm.fd.load(), kvm_msr_filter{}, denied); result < 0)
     return result;
   vm.denied = std::move(denied);
   return 0;
@@ -381,7 +381,9 @@ int Interposer::set_msr_filter(int fd, unsigned long request, void* arg) noexcep
   const Use<Vm> vm = registry_.vm(fd);
   if (!vm || vm->denied.empty() || arg == nullptr) return real_ioctl(fd, request, arg);
   const Inside guard;
-  const int32_t result = install_filter(*vm, *static_cast<const kvm_msr_filter*>(arg), vm->denied);
+  // by the VMM's own descriptor: the one that the VM is known by may have been closed unseen
+  const int32_t result =
+      install_filter(*vm, fd, *static_cast<const kvm_msr_filter*>(arg), vm->denied);
   if (result >= 0) log_.event(VMM_LOG_INFO, "msr_filter_merged vm=%d", vm->number);
   return result < 0 ? fail(result) : result;
 }

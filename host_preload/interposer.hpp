@@ -70,7 +70,8 @@ class Interposer final : public host_kit::Host {
   bool answer_msr_exit(Vcpu& vcpu, kvm_run& run) noexcept;
   void observe(Vcpu& vcpu, int fd, VcpuEvent event) noexcept;
   void reset(Vcpu& vcpu, int fd, ResetAction action) noexcept;
-  int32_t install_filter(Vm& vm, const kvm_msr_filter& vmm_filter, const DenyList& denied) noexcept;
+  int32_t install_filter(const Vm& vm, int fd, const kvm_msr_filter& vmm_filter,
+                         const DenyList& denied) noexcept;
 
   const std::string library_folder_;
   std::atomic<Mode> mode_{Mode::waiting};

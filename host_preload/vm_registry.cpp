@@ -84,6 +84,8 @@ KvmObject* VmRegistry::resolve(int fd, KvmObject::Kind kind) noexcept {
     return nullptr;
   }
   if (std::strncmp(link.data(), wanted, std::strlen(wanted)) != 0) return nullptr;
+  // an answer that the table cannot keep is none: find() looks for it there
+  if (!table_.reserve(fd)) return nullptr;
   KvmObject* object = match(fd, link.data(), kind);
   if (object == nullptr) {
     log_.event(VMM_LOG_WARNING,
