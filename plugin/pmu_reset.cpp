@@ -120,6 +120,7 @@ void verify(Reset& reset, std::span<const vmm_msr> written) noexcept {
 
 /// Remembers what KVM does not have and says so, once a VM.
 void learn(Reset& reset, LayoutId id, std::span<const vmm_msr> written) noexcept {
+  if (reset.absent == 0) return;  // as a rule: then nothing that vCPUs share is written
   const Layout& layout = kLayouts[id];
   const uint32_t news = reset.vm.add_absent(id, reset.absent);
   if (news == 0) return;

@@ -3,11 +3,10 @@
 // vcpu_reset keeps to sandbox level S2 of vmm/plugin.h: no allocation, no exception, no lock and no
 // system call, whatever KVM says. Seen from outside: this program's own malloc and
 // pthread_mutex_lock count, and a child is killed by the kernel at the first system call.
-#include <dlfcn.h>
 #include <fmt/format.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
-#include <pthread.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -16,12 +15,10 @@
 
 #include <algorithm>
 #include <array>
-#include <atomic>
 #include <boost/test/unit_test.hpp>
 #include <cerrno>
 #include <csignal>
 #include <cstddef>
-#include <cstdlib>
 #include <memory>
 #include <optional>
 #include <string>
@@ -29,68 +26,8 @@
 #include "host_kit/msr_io.hpp"
 #include "kvm/msr_request.hpp"
 #include "plugin_fixture.hpp"
+#include "resource_counters.hpp"
 #include "sanitizers.hpp"
-
-namespace {
-
-/// Counts while a thread has it armed, and lets that many allocations succeed.
-struct Counters {
-  bool armed = false;
-  unsigned left = ~0u;
-  unsigned allocations = 0;
-  unsigned frees = 0;
-  unsigned locks = 0;
-};
-constinit thread_local Counters counters;
-
-/// Whether an allocation may succeed.
-[[maybe_unused]] bool allocate() {
-  return !counters.armed || counters.allocations++ < counters.left;
-}
-
-}  // namespace
-
-// The C library's allocator under its other names, so that ours can stand before it for every
-// library of the process. With a sanitizer its allocator stays.
-#if !HOST_STUB_SANITIZED
-extern "C" {
-void* __libc_malloc(size_t);
-void* __libc_calloc(size_t, size_t);
-void* __libc_realloc(void*, size_t);
-void __libc_free(void*);
-void* __libc_memalign(size_t, size_t);
-
-__attribute__((visibility("default"))) void* malloc(size_t size) {
-  return allocate() ? __libc_malloc(size) : nullptr;
-}
-__attribute__((visibility("default"))) void* calloc(size_t number, size_t size) {
-  return allocate() ? __libc_calloc(number, size) : nullptr;
-}
-__attribute__((visibility("default"))) void* realloc(void* old, size_t size) {
-  return allocate() ? __libc_realloc(old, size) : nullptr;
-}
-__attribute__((visibility("default"))) void free(void* old) {
-  if (counters.armed && old != nullptr) ++counters.frees;
-  __libc_free(old);
-}
-__attribute__((visibility("default"))) void* aligned_alloc(size_t alignment, size_t size) {
-  return allocate() ? __libc_memalign(alignment, size) : nullptr;
-}
-__attribute__((visibility("default"))) int posix_memalign(void** out, size_t alignment,
-                                                          size_t size) {
-  *out = allocate() ? __libc_memalign(alignment, size) : nullptr;
-  return *out != nullptr ? 0 : ENOMEM;
-}
-__attribute__((visibility("default"))) int pthread_mutex_lock(pthread_mutex_t* mutex) noexcept {
-  if (counters.armed) ++counters.locks;
-  // no static initialisation here, which could lock
-  static std::atomic<int (*)(pthread_mutex_t*)> real = nullptr;
-  if (real == nullptr)
-    real = reinterpret_cast<int (*)(pthread_mutex_t*)>(dlsym(RTLD_NEXT, "pthread_mutex_lock"));
-  return real.load()(mutex);
-}
-}
-#endif
 
 using namespace host_stub;
 
@@ -98,6 +35,8 @@ namespace {
 
 /// A KVM or a host that misbehaves, without allocating; arg is a request of MSRs.
 using Answer = std::optional<int32_t> (*)(uint32_t request, void* arg);
+
+int32_t msr_count(void* arg) { return static_cast<int32_t>(msr_entries(arg).size()); }
 
 std::optional<int32_t> refuse_c0010204(uint32_t, void* arg) {
   const auto entries = msr_entries(arg);
@@ -116,7 +55,7 @@ std::optional<int32_t> fail_reads(uint32_t request, void*) {
 }
 std::optional<int32_t> swallow(uint32_t request, void* arg) {
   if (request != VMM_KVM_SET_MSRS) return std::nullopt;
-  return static_cast<int32_t>(msr_entries(arg).size());
+  return msr_count(arg);
 }
 std::optional<int32_t> say_too_much(uint32_t, void*) { return 100; }
 
@@ -204,17 +143,36 @@ bool enter_sandbox() {
 
 constexpr int kExitGood = 0, kExitWrongResult = 3, kExitNoSandbox = 4;
 
-/// What became of a child that does `body` in the sandbox: its exit status, or minus the signal.
+/// What became of a child that does `body`: its exit status, or minus the signal.
 template <typename Body>
-int in_sandbox(Body body) {
+int in_child(Body body) {
   const pid_t child = fork();
-  if (child == 0) {
-    if (!enter_sandbox()) _exit(kExitNoSandbox);
-    syscall(SYS_exit_group, body() ? kExitGood : kExitWrongResult);
-  }
+  if (child == 0) syscall(SYS_exit_group, body() ? kExitGood : kExitWrongResult);
   int status = 0;
   if (child < 0 || waitpid(child, &status, 0) != child) return kExitNoSandbox;
   return WIFSIGNALED(status) ? -WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+/// The same in the sandbox.
+template <typename Body>
+int in_sandbox(Body body) {
+  return in_child([&] {
+    if (!enter_sandbox()) syscall(SYS_exit_group, kExitNoSandbox);
+    return body();
+  });
+}
+
+int32_t take_all(void*, vmm_vcpu_handle, uint32_t, void* arg) { return msr_count(arg); }
+int32_t take_all_but_c0010204(void*, vmm_vcpu_handle, uint32_t request, void* arg) {
+  return refuse_c0010204(request, arg).value_or(msr_count(arg));
+}
+
+/// From now on a write to the page of `address` or the one behind it kills this process.
+void lock_memory_around(void* address) {
+  const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+  const uintptr_t begin = reinterpret_cast<uintptr_t>(address) & ~(page - 1);
+  if (mprotect(reinterpret_cast<void*>(begin), 2 * page, PROT_READ) != 0) _exit(kExitNoSandbox);
+  signal(SIGSEGV, SIG_DFL);  // Boost.Test's handler would go on
 }
 
 }  // namespace
@@ -314,6 +272,36 @@ BOOST_AUTO_TEST_CASE(a_reset_makes_no_system_call) {
       BOOST_REQUIRE(end != kExitNoSandbox);
       BOOST_TEST(end == kExitGood);
     }
+  }
+}
+
+BOOST_AUTO_TEST_CASE(a_reset_writes_nothing_that_vcpus_share) {
+  if (skipped("a sanitizer handles the fault itself")) return;
+  // one cache line written at each reset is enough to make vCPUs wait for each other
+  for (auto* const vcpu_ioctl : {take_all, take_all_but_c0010204}) {
+    RawHost host;
+    host.table.vcpu_ioctl = vcpu_ioctl;
+    void* instance = nullptr;
+    BOOST_REQUIRE(plugin_descriptor().create(&host.table, "", &instance, nullptr) == 0);
+    const auto handle = reinterpret_cast<vmm_vcpu_handle>(&host);
+    const vmm_vm vm{sizeof(vmm_vm), 2, reinterpret_cast<vmm_vm_handle>(&host)};
+    const vmm_vcpu vcpu{sizeof(vmm_vcpu), 0, 0, 0, handle, nullptr};
+    void* vm_ctx = nullptr;
+    BOOST_REQUIRE(host.hooks.vm_created(host.ctx, &vm, &vm_ctx, nullptr) == 0);
+    const auto reset = [&] { return host.hooks.vcpu_reset(host.ctx, vm_ctx, &vcpu); };
+    BOOST_TEST(reset() == 0);  // learns what there is to learn
+    const int end = in_child([&] {
+      lock_memory_around(vm_ctx);
+      return reset() == 0;
+    });
+    BOOST_TEST(end == kExitGood);
+    BOOST_TEST(in_child([&] {
+                 lock_memory_around(vm_ctx);
+                 *static_cast<volatile char*>(vm_ctx) = 0;
+                 return true;
+               }) == -SIGSEGV);
+    host.hooks.vm_destroyed(host.ctx, vm_ctx);
+    plugin_descriptor().destroy(instance);
   }
 }
 
