@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <linux/kvm.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
 #include <unistd.h>
@@ -13,10 +14,9 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
-#include <fstream>
-#include <iterator>
 #include <optional>
 #include <string_view>
+#include <utility>
 
 namespace host_preload {
 namespace {
@@ -97,19 +97,49 @@ Result check_privileges(const std::string& path) {
 }
 
 /// The interpreter of a "#!" line; empty = not a script.
-std::string script_interpreter(const std::string& image) {
-  if (image.compare(0, 2, "#!") != 0) return {};
-  const std::string line = image.substr(2, image.find('\n') - 2);
+std::string script_interpreter(std::string_view image) {
+  if (image.substr(0, 2) != "#!") return {};
+  const std::string_view line = image.substr(2, image.find('\n') - 2);
   const std::size_t begin = line.find_first_not_of(" \t");
-  if (begin == std::string::npos) return {};
-  return line.substr(begin, line.find_first_of(" \t\r", begin) - begin);
+  if (begin == std::string_view::npos) return {};
+  return std::string(line.substr(begin, line.find_first_of(" \t\r", begin) - begin));
 }
+
+/// A file's content, mapped: of a VMM's tens of megabytes only the headers are read.
+class MappedFile {
+ public:
+  /// nullopt: no regular file, or not readable.
+  static std::optional<MappedFile> open(const std::string& path) {
+    const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return std::nullopt;
+    struct stat info {};
+    void* start = MAP_FAILED;
+    const bool regular = fstat(fd, &info) == 0 && S_ISREG(info.st_mode);
+    const auto size = static_cast<std::size_t>(info.st_size);
+    if (regular && size > 0) start = mmap(nullptr, size, PROT_READ, MAP_PRIVATE, fd, 0);
+    close(fd);
+    if (!regular || (size > 0 && start == MAP_FAILED)) return std::nullopt;
+    return MappedFile(size > 0 ? static_cast<const char*>(start) : nullptr, size);
+  }
+  MappedFile(MappedFile&& other) noexcept : bytes_(std::exchange(other.bytes_, {})) {}
+  MappedFile& operator=(MappedFile&&) = delete;
+  ~MappedFile() {
+    if (!bytes_.empty()) munmap(const_cast<char*>(bytes_.data()), bytes_.size());
+  }
+
+  std::string_view bytes() const { return bytes_; }
+
+ private:
+  MappedFile(const char* start, std::size_t size) : bytes_(start, size) {}
+
+  std::string_view bytes_;
+};
 
 }  // namespace
 
-Result check_elf(const std::string& image) {
+Result check_elf(std::string_view image) {
   const auto header = read_at<Elf64_Ehdr>(image, 0);
-  if (image.compare(0, SELFMAG, ELFMAG) != 0) return refuse("it is not a program (no ELF file)");
+  if (image.substr(0, SELFMAG) != ELFMAG) return refuse("it is not a program (no ELF file)");
   if (!header || header->e_ident[EI_CLASS] != ELFCLASS64 || header->e_machine != EM_X86_64)
     return refuse(
         "wrong architecture: it is not a 64-bit x86 program, and only the program's own "
@@ -130,12 +160,11 @@ Result check_program(const std::string& path) {
   for (int followed = 0; followed <= kMaxInterpreters; ++followed) {
     if (const Result privileges = check_privileges(program); !privileges)
       return refuse_program(privileges.error());
-    std::ifstream file(program, std::ios::binary);
-    const std::string image{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+    const auto file = MappedFile::open(program);
     if (!file) return refuse_program("it cannot be read");
-    const std::string interpreter = script_interpreter(image);
+    const std::string interpreter = script_interpreter(file->bytes());
     if (interpreter.empty()) {
-      if (const Result elf = check_elf(image); !elf) return refuse_program(elf.error());
+      if (const Result elf = check_elf(file->bytes()); !elf) return refuse_program(elf.error());
       return {};
     }
     scripts += "it is a script of " + interpreter + ": ";

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <tl/expected.hpp>
 
 namespace host_preload {
@@ -18,7 +19,7 @@ tl::expected<std::string, std::string> find_program(const std::string& command);
 tl::expected<void, std::string> check_program(const std::string& path);
 
 /// The same for the bytes of an ELF file alone.
-tl::expected<void, std::string> check_elf(const std::string& image);
+tl::expected<void, std::string> check_elf(std::string_view image);
 
 /// /dev/kvm opens and is KVM, or one line that says why not.
 tl::expected<void, std::string> check_kvm(const char* device = "/dev/kvm");

@@ -208,6 +208,23 @@ BOOST_AUTO_TEST_CASE(programs_that_can_be_preloaded) {
   BOOST_TEST(check_program(folder.file("s", "#! " + program + " -x\necho\n", 0755)).has_value());
 }
 
+BOOST_AUTO_TEST_CASE(of_a_large_program_only_the_headers_are_read) {
+  const TemporaryFolder folder;
+  const std::string program = folder.file("p", kDynamic, 0755);
+  if (truncate(program.c_str(), off_t{1} << 38) != 0) {  // sparse; more than any memory holds
+    BOOST_TEST_MESSAGE("SKIPPED: this file system has no files of 256 GiB");
+    return;
+  }
+  BOOST_TEST(check_program(program).has_value());
+}
+
+BOOST_AUTO_TEST_CASE(files_that_are_no_programs_say_why) {
+  const TemporaryFolder folder;
+  BOOST_TEST(contains(check_program(folder.file("empty", "", 0755)).error(), "not a program"));
+  BOOST_TEST(contains(check_program(folder.path()).error(), "cannot be read"));
+  BOOST_TEST(contains(check_program("/dev/null").error(), "cannot be read"));
+}
+
 BOOST_AUTO_TEST_CASE(programs_that_cannot_say_why) {
   const auto why = [](const std::string& image) { return check_elf(image).error(); };
   BOOST_TEST(contains(why(elf(EM_X86_64, PT_LOAD, "x")), "statically linked"));
