@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstddef>
+#include <cstring>
 #include <span>
 
 #include "abi_struct.hpp"
@@ -28,10 +30,14 @@ struct Reset {
   }
 };
 
+/// `entries` have flags 0: they are what KVM takes, byte for byte.
 void fill(kvm::MsrRequest& request, std::span<const vmm_msr> entries) noexcept {
+  static_assert(sizeof(vmm_msr) == sizeof(kvm_msr_entry) &&
+                offsetof(vmm_msr, index) == offsetof(kvm_msr_entry, index) &&
+                offsetof(vmm_msr, flags) == offsetof(kvm_msr_entry, reserved) &&
+                offsetof(vmm_msr, value) == offsetof(kvm_msr_entry, data));
   request.header = {static_cast<uint32_t>(entries.size()), 0};
-  for (std::size_t i = 0; i < entries.size(); ++i)
-    request.entries[i] = {entries[i].index, 0, entries[i].value};
+  std::memcpy(request.entries.data(), entries.data(), entries.size_bytes());
 }
 
 Text ioctl_failed(const char* name, uint32_t index, std::size_t count, int32_t code) noexcept {
@@ -147,6 +153,16 @@ bool into_batch(const Reset& reset, std::span<const vmm_msr> entries) noexcept {
   return batch.add(batch.sink_ctx, entries.data(), static_cast<uint32_t>(entries.size())) == 0;
 }
 
+int32_t carry_out(Reset& reset, LayoutId layout, std::span<const vmm_msr> entries) noexcept {
+  if (entries.empty()) return 0;
+  const bool verified = reset.vm.options.verify;
+  if (!verified && into_batch(reset, entries)) return 0;
+  write(reset, entries);
+  if (verified && reset.result == 0) verify(reset, entries);
+  learn(reset, layout, entries);
+  return reset.result;
+}
+
 }  // namespace
 
 int32_t reset_vcpu(Vm& vm, const vmm_vcpu& vcpu) noexcept {
@@ -160,20 +176,12 @@ int32_t reset_vcpu(Vm& vm, const vmm_vcpu& vcpu) noexcept {
   if (vm.vpmu == Vpmu::off_by_cap) return 0;
 
   const LayoutId layout = vm.layout_of(vcpu.index, vcpu.handle);
-  std::span<const vmm_msr> entries = kResetPlans[layout].view();
-  MsrWrites<kMaxResetWrites> present;
-  if (const uint32_t absent = vm.absent(layout); absent != 0) {
-    for (const vmm_msr& entry : entries)
-      if ((absent & msr_bit(entry.index)) == 0) present.add(entry.index, entry.value);
-    entries = present.view();
-  }
-  if (entries.empty()) return 0;
-  if (!vm.options.verify && into_batch(reset, entries)) return 0;
-
-  write(reset, entries);
-  if (vm.options.verify && reset.result == 0) verify(reset, entries);
-  learn(reset, layout, entries);
-  return reset.result;
+  const uint32_t absent = vm.absent(layout);
+  if (absent == 0) return carry_out(reset, layout, kResetPlans[layout].view());
+  ResetPlan present;
+  for (const vmm_msr& entry : kResetPlans[layout].view())
+    if ((absent & msr_bit(entry.index)) == 0) present.add(entry.index, entry.value);
+  return carry_out(reset, layout, present.view());
 }
 
 }  // namespace svm_pmu
