@@ -67,22 +67,30 @@ def rate(vm):
     return (exits_later - exits) / (nanoseconds_later - nanoseconds) * 1e9
 
 
+def measure(options, variants, count):
+    """Rounds of exits a second, one number a variant; none where exits are not counted."""
+    with contextlib.ExitStack() as stack:
+        machines = []
+        for _, preload, plugin_options in variants:
+            machines.append(stack.enter_context(start(options, preload, plugin_options)))
+            if not has_statistics(machines[-1]):
+                return []
+            machines[-1].qmp.command("stop")
+        rounds = []
+        for number in range(count):
+            order = range(len(machines)) if number % 2 == 0 else reversed(range(len(machines)))
+            rates = {index: rate(machines[index]) for index in order}
+            rounds.append([rates[index] for index in range(len(machines))])
+        return rounds
+
+
 def main():
     options = arguments(__doc__.splitlines()[0])
     if options.preload is None or not options.preload.exists():
         skip("the preload host was not built")
-    with contextlib.ExitStack() as stack:
-        machines = []
-        for _, preload, plugin_options in VARIANTS:
-            machines.append(stack.enter_context(start(options, preload, plugin_options)))
-            if not has_statistics(machines[-1]):
-                skip("this QEMU or this KVM does not count exits")
-            machines[-1].qmp.command("stop")
-        rounds = []
-        for number in range(ROUNDS):
-            order = range(len(machines)) if number % 2 == 0 else reversed(range(len(machines)))
-            rates = {index: rate(machines[index]) for index in order}
-            rounds.append([rates[index] for index in range(len(machines))])
+    rounds = measure(options, VARIANTS, ROUNDS)
+    if not rounds:
+        skip("this QEMU or this KVM does not count exits")
     print(f"{'':<32} {'exits/s':>9} {'ratio':>7} {'quartiles':>15}   "
           f"{ROUNDS} rounds of {WINDOW} s, median")
     for index, (name, *_) in enumerate(VARIANTS):
