@@ -13,9 +13,11 @@ namespace host_stub {
 namespace po = boost::program_options;
 
 bool parse_arguments(const char* command, const Arguments& arguments,
-                     const po::options_description& description) try {
+                     const po::options_description& description,
+                     const po::positional_options_description& words) try {
   po::variables_map values;
-  po::store(po::command_line_parser(arguments).options(description).positional({}).run(), values);
+  po::store(po::command_line_parser(arguments).options(description).positional(words).run(),
+            values);
   po::notify(values);
   return true;
 } catch (const po::error& error) {

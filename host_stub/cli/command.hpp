@@ -4,6 +4,7 @@
 #pragma once
 
 #include <boost/program_options/options_description.hpp>
+#include <boost/program_options/positional_options.hpp>
 #include <string>
 #include <vector>
 
@@ -20,11 +21,14 @@ int run_command(const Arguments& arguments);
 int facts_command(const Arguments& arguments);
 int matrix_command(const Arguments& arguments);
 int probe_command(const Arguments& arguments);
+int conformance_command(const Arguments& arguments);
 
 /// Stores a command's arguments where its description says. False: they are wrong, which was said
-/// to standard error; the command ends with kExitUsage.
+/// to standard error; the command ends with kExitUsage. `words`: which option takes the arguments
+/// that belong to none.
 bool parse_arguments(const char* command, const Arguments& arguments,
-                     const boost::program_options::options_description& description);
+                     const boost::program_options::options_description& description,
+                     const boost::program_options::positional_options_description& words = {});
 
 /// The description as a text for people.
 std::string help_of(const boost::program_options::options_description& description);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include <fmt/format.h>
+#include <vmm/plugin.h>
 
 #include <algorithm>
 #include <exception>
@@ -21,6 +22,8 @@ constexpr Command kCommands[] = {
     {"matrix", "all simulated hosts, guests and options of svm_pmu, judged", matrix_command},
     {"probe", "what this host's KVM has, which bugs, and what the plugin would do here",
      probe_command},
+    {"conformance-host", "judge a host of plugins by what host_conformance.so recorded of it",
+     conformance_command},
 };
 
 constexpr const char* kExamples = R"(
@@ -37,6 +40,9 @@ Examples:
     host_stub probe
   Every simulated host, guest and option of Linux 6.12, judged:
     host_stub matrix --plugin svm_pmu.so --filter linux-6.12
+  How well a VMM of yours plays host:
+    host_stub conformance-host --runs record.jsonl     # run it with each of these options
+    host_stub conformance-host record.jsonl
   What a KVM answers:
     host_stub facts --kvm sim:linux-6.1,enable_pmu=N
 
@@ -46,7 +52,7 @@ Examples:
 void print_help() {
   fmt::print(
       "host_stub COMMAND [OPTION]...: plays the VMM that calls a plugin's hooks\n\nCommands:\n");
-  for (const Command& command : kCommands) fmt::print("  {:<10}{}\n", command.name, command.help);
+  for (const Command& command : kCommands) fmt::print("  {:<18}{}\n", command.name, command.help);
   fmt::print("{}", kExamples);
 }
 
@@ -66,6 +72,10 @@ int dispatch(const Arguments& words) {
 
 }  // namespace
 }  // namespace host_stub
+
+/// This program calls the hooks itself: a preloaded host stays inert.
+extern "C" VMM_PLUGIN_EXPORT const int vmm_plugin_host_v1;
+extern "C" const int vmm_plugin_host_v1 = 1;
 
 int main(int argc, char** argv) try {
   return host_stub::dispatch({argv + std::min(argc, 1), argv + argc});
