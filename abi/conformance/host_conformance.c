@@ -307,8 +307,9 @@ struct one_msr {
   struct kvm_msr_entry entry;
 };
 
+/* Where KVM does not write it, *value stays as it is. */
 static int32_t get_msr(struct instance* me, vmm_vcpu_handle vcpu, uint32_t index, uint64_t* value) {
-  struct one_msr request = {{1, 0}, {index, 0, 0}};
+  struct one_msr request = {{1, 0}, {index, 0, *value}};
   const int32_t result = vcpu_ioctl(me, vcpu, VMM_KVM_GET_MSRS, &request);
   *value = request.entry.data;
   return result;
@@ -413,7 +414,7 @@ static void ask_in_reset(struct instance* me, int64_t call, const struct vm* vm,
   struct vmm_kvm_cpuid2_header cpuid = {0, 0};
   struct vmm_kvm_msrs_header too_many = {VMM_KVM_MAX_MSRS + 1, 0};
   const vmm_vm_handle handle = vm ? vm->handle : NULL;
-  uint64_t before = 0, after = 0;
+  uint64_t before = untouched, after = 0;
   struct line line;
   answer(me, call, "no_vcpu_request", vcpu_ioctl(me, vcpu->handle, NO_REQUEST, &cpuid));
   answer(me, call, "too_many_msrs", vcpu_ioctl(me, vcpu->handle, VMM_KVM_GET_MSRS, &too_many));
@@ -429,7 +430,9 @@ static void ask_in_reset(struct instance* me, int64_t call, const struct vm* vm,
     line_number(&line, "back", back);
     line_end(&line);
   } else {
-    answer(me, call, "msr_read", got);
+    answer_begin(&line, me, call, "msr_read", got);
+    line_bool(&line, "written", before != untouched);
+    line_end(&line);
   }
   answer(me, call, "no_msr", set_msr(me, vcpu->handle, no_msr, 0));
   if (vm) {
@@ -463,7 +466,7 @@ static int32_t ask_vm_on_thread(struct instance* me, void* handle) {
 }
 
 static int32_t ask_vcpu_on_thread(struct instance* me, void* handle) {
-  uint64_t value;
+  uint64_t value = 0;
   return get_msr(me, handle, me->msr, &value);
 }
 
@@ -870,8 +873,11 @@ static int32_t register_hooks(struct instance* me) {
 
 static int32_t start(struct instance* me, const struct vmm_host* host, const char* options,
                      struct vmm_error* error) {
-  const size_t size = host->struct_size < sizeof me->table ? host->struct_size : sizeof me->table;
-  memcpy(&me->table, host, size);
+  /* of a table that is too small only the sizes and versions, and of no pointer a part */
+  const size_t known =
+      host->struct_size < least_host ? offsetof(struct vmm_host, host_ctx) : sizeof me->table;
+  const size_t size = host->struct_size < known ? host->struct_size : known;
+  memcpy(&me->table, host, size - size % (size > least_host ? sizeof(void*) : 1));
   me->host = host;
   me->options = options;
   const int32_t configured = configure(me, options, error);

@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: MIT
+//
+// host_conformance.so and its judge on hosts that keep the rules: one of the tests' own that has
+// everything, and the three of this project.
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <boost/test/data/monomorphic.hpp>
+#include <boost/test/data/test_case.hpp>
+#include <boost/test/unit_test.hpp>
+#include <cstdio>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "conformance_runs.hpp"
+
+using namespace host_stub;
+namespace bdata = boost::unit_test::data;
+
+namespace {
+
+using Rules = std::set<unsigned>;
+using Strings = std::vector<std::string>;
+
+bool skipped_without_kvm() {
+  const int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+  if (fd < 0) std::printf("SKIPPED: /dev/kvm cannot be opened\n");
+  if (fd >= 0) close(fd);
+  return fd < 0;
+}
+
+/// No rule is broken, and these alone are those that this host gives nothing to see of.
+void check_good(const RuleReport& report, const Rules& not_applicable) {
+  BOOST_TEST_CONTEXT(report.text()) {
+    BOOST_TEST(rules_with(report, Verdict::fail) == Rules{});
+    BOOST_TEST(rules_with(report, Verdict::not_applicable) == not_applicable);
+  }
+}
+
+HostRun good_host() {
+  return [](const std::string& options) {
+    return run_process({BAD_HOST, HOST_CONFORMANCE, options, "none"});
+  };
+}
+
+HostRun host_stub_run(const Strings& more) {
+  return [more](const std::string& options) {
+    Strings words{HOST_STUB,
+                  "run",
+                  "--plugin",
+                  HOST_CONFORMANCE,
+                  "--options",
+                  options,
+                  "--vcpus",
+                  "2",
+                  "--quiet",
+                  "--scenario",
+                  "boot,reset,save,restore,reset,reset,reset,reset"};
+    words.insert(words.end(), more.begin(), more.end());
+    return run_process(words);
+  };
+}
+
+bool has(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
+
+}  // namespace
+
+// ---- hosts -------------------------------------------------------------------------------------
+
+BOOST_AUTO_TEST_CASE(a_host_that_keeps_the_rules_passes_all_that_are_judged) {
+  const RuleReport report = judge_runs(good_host());
+  check_good(report, {});
+  BOOST_TEST(report.results().size() == conformance_rules().size());
+}
+
+// what host_stub has not: extensions (26), a second VM (29), a batch longer than one ioctl (52),
+// a way on without the list (59), and unless it is told to, a batch or a filter of its own
+
+BOOST_AUTO_TEST_CASE(the_stub_on_a_simulated_kvm_keeps_the_rules) {
+  check_good(judge_runs(host_stub_run({"--batch", "--parallel"})), {26, 29, 52, 59, 62});
+  check_good(judge_runs(host_stub_run({"--kvm", "sim:linux-5.10", "--msr-filter"})),
+             {26, 29, 50, 51, 52, 59});
+}
+
+BOOST_AUTO_TEST_CASE(the_stub_on_the_real_kvm_keeps_the_rules) {
+  if (skipped_without_kvm()) return;
+  check_good(judge_runs(host_stub_run({"--kvm", "/dev/kvm", "--batch", "--msr-filter"})),
+             {26, 29, 52, 59});
+}
+
+BOOST_AUTO_TEST_CASE(the_host_in_c_keeps_the_rules) {
+  if (skipped_without_kvm()) return;
+  // no get_cpuid, deny_msrs or get_extension, one VM, two resets of a vCPU and no restore
+  check_good(judge_runs([](const std::string& options) {
+               return run_process({MINIMAL_HOST, HOST_CONFORMANCE, options, "kvm"});
+             }),
+             {25, 26, 29, 50, 51, 52, 55, 56, 57, 59, 62});
+}
+
+namespace {
+
+/// A VMM that knows nothing of plugins, under the preload host: two VMs, resets, and the end.
+ProcessResult preloaded(const std::string& options, const std::string& script) {
+  Strings words{TINY_VMM};
+  std::istringstream steps(script);
+  for (std::string step; steps >> step;) words.push_back(step);
+  Strings environment{"VMM_PRELOAD_LOG=stderr",
+                      "VMM_PLUGINS=" + std::string(HOST_CONFORMANCE) + "," + options};
+  if (!LINKED) environment.push_back(std::string("LD_PRELOAD=") + PRELOAD_LIBRARY);
+  return run_process(words, environment);
+}
+
+const std::string kReset = " sregs:0:reset regs:0:reset mp:0 ";
+const std::string kStart = " vm vcpu:0 cpuid:0 run:0 " + kReset + " run:0 " + kReset;
+
+}  // namespace
+
+BOOST_AUTO_TEST_CASE(the_preload_host_keeps_the_rules) {
+  if (skipped_without_kvm()) return;
+  const RuleReport report = judge_runs([](const std::string& options) {
+    return preloaded(options, kStart + kStart + " closevcpu:0 closevm use:0 closevcpu:0 closevm");
+  });
+  // it has no list to add to, lends no batch, and is not the program (7)
+  Rules absent{7, 26, 36, 47, 50, 51, 52, 55, 56, 57, 59};
+  Rules failed;
+  if (LINKED) {  // there it is in the program, which has no marker
+    absent.erase(7);
+    failed.insert(7);
+  }
+  BOOST_TEST_CONTEXT(report.text()) {
+    BOOST_TEST(rules_with(report, Verdict::fail) == failed);
+    BOOST_TEST(rules_with(report, Verdict::not_applicable) == absent);
+  }
+}
+
+// ---- the plugin --------------------------------------------------------------------------------
+
+BOOST_AUTO_TEST_CASE(in_a_reset_the_plugin_makes_no_system_call) {
+  if (skipped_without_kvm()) return;
+  if (LINKED) {
+    std::printf("SKIPPED: a sanitizer makes system calls of its own\n");
+    return;
+  }
+  for (const char* run : {"watch", "ask", "slow", "list"}) {
+    const TemporaryRecord record;
+    const ProcessResult result =
+        preloaded("record=" + record.path() + ",run=" + run,
+                  " vm vcpu:0 cpuid:0 run:0 sandbox " + kReset + " run:0 " + kReset);
+    BOOST_TEST_CONTEXT(run << ": " << result.err) { BOOST_TEST(result.status == 0); }
+    // and it is in the file although the process ended without destroy
+    const auto instances = read_records({record.path()});
+    BOOST_REQUIRE(instances.has_value());
+    BOOST_TEST(instances->front().calls.size() == 3u);
+    BOOST_TEST(instances->front().calls.back().left());
+  }
+}
+
+namespace {
+
+struct BadOption {
+  const char* options;
+  const char* says;
+};
+std::ostream& operator<<(std::ostream& out, const BadOption& row) { return out << row.options; }
+
+constexpr BadOption kBadOptions[] = {
+    {"run=all", "run=all: there is watch ask register"},
+    {"runs=ask", "options are record=FILE, run=NAME"},
+    {"run=ask,run=ask", "each once"},
+    {"run", "options are record=FILE, run=NAME"},
+    {"run=", "an option's value is empty"},
+    {"run=ask,", "end in a comma"},
+    {"msr=c0000083", "two different addresses"},
+    {"msr=0x100000000", "two different addresses"},
+    {"msr=-1", "two different addresses"},
+    {"msr=0xc0000084", "two different addresses"},
+    {"record=/no/such/folder/r", "record=/no/such/folder/r: cannot be written: No such file"},
+    {"record=/", "record=/: cannot be written: Is a directory"},
+    {"record=/dev/null", "record=/dev/null: cannot be written: Invalid argument"},
+};
+
+}  // namespace
+
+BOOST_DATA_TEST_CASE(bad_options_are_refused_with_words, bdata::make(kBadOptions), row) {
+  const ProcessResult result = run_process({MINIMAL_HOST, HOST_CONFORMANCE, row.options});
+  BOOST_TEST(result.status == 1);
+  BOOST_TEST_CONTEXT(result.out) { BOOST_TEST(has(result.out, row.says)); }
+}
+
+BOOST_AUTO_TEST_CASE(the_plugin_has_the_runs_that_the_judge_asks_for) {
+  std::string names;
+  for (const ConformanceRun& run : conformance_runs()) names += std::string(" ") + run.name;
+  const ProcessResult result = run_process({MINIMAL_HOST, HOST_CONFORMANCE, "run=none"});
+  BOOST_TEST_CONTEXT(result.out) { BOOST_TEST(has(result.out, "there is" + names + "\n")); }
+}
+
+BOOST_AUTO_TEST_CASE(instances_share_a_file_and_cut_off_what_they_did_not_use) {
+  const TemporaryRecord record;
+  for (int i = 0; i < 2; ++i)
+    BOOST_TEST(run_process({MINIMAL_HOST, HOST_CONFORMANCE, "record=" + record.path()}).status ==
+               0);
+  const auto instances = read_records({record.path()});
+  BOOST_REQUIRE(instances.has_value());
+  BOOST_TEST(instances->size() == 2u);
+  for (const Instance& instance : *instances) BOOST_TEST(instance.destroy() != nullptr);
+  std::ifstream file(record.path(), std::ios::ate);
+  BOOST_TEST(static_cast<long>(file.tellg()) < 16384);
+}
+
+// ---- the command -------------------------------------------------------------------------------
+
+namespace {
+
+ProcessResult conformance(Strings words) {
+  words.insert(words.begin(), {HOST_STUB, "conformance-host"});
+  return run_process(words);
+}
+
+}  // namespace
+
+BOOST_AUTO_TEST_CASE(the_command_lists_runs_and_rules_and_judges_a_record) {
+  BOOST_TEST(has(conformance({"--runs", "a,b"}).out, "record=a,,b,run=watch\nrecord=a,,b,run=ask"));
+  BOOST_TEST(has(conformance({"--list"}).out, "VMM-5 the host loads with RTLD_NOW"));
+  BOOST_TEST(has(conformance({"--help"}).out, "boot, reset five times, end"));
+  const TemporaryRecord record;
+  good_host()("record=" + record.path());
+  const ProcessResult text = conformance({record.path()});
+  BOOST_TEST(text.status == 0);
+  BOOST_TEST(has(text.out, "bad_host 1.0 (1 of 16 runs, 1 instances of the plugin)\n"));
+  BOOST_TEST(has(text.out,
+                 "VMM-12  n/a  a create that did not register counts as failed\n"
+                 "             no run 'never-register'\n"));
+  const auto json = nlohmann::json::parse(conformance({"--json", record.path()}).out);
+  BOOST_TEST(json["failed"] == 0);
+  BOOST_TEST(json["rules"].size() == conformance_rules().size());
+}
+
+BOOST_AUTO_TEST_CASE(a_broken_rule_is_the_exit_status) {
+  const TemporaryRecord record;
+  run_process({BAD_HOST, HOST_CONFORMANCE, "record=" + record.path(), "message_not_empty"});
+  const ProcessResult result = conformance({record.path()});
+  BOOST_TEST(result.status == 1);
+  BOOST_TEST(has(result.out,
+                 "VMM-44  FAIL an error buffer is prepared by its caller, or NULL\n"
+                 "             run watch: vmm_error of create: message[0] is not 0"));
+}
+
+BOOST_AUTO_TEST_CASE(what_is_no_record_is_refused_with_its_place) {
+  const TemporaryRecord record;
+  const auto refused = [](const ProcessResult& result, const std::string& says) {
+    BOOST_TEST(result.status == 2);
+    BOOST_TEST(result.out == "");
+    BOOST_TEST_CONTEXT(result.err) { BOOST_TEST(has(result.err, says)); }
+  };
+  refused(conformance({}), "no record");
+  refused(conformance({"/no/such/record"}), "record '/no/such/record': cannot be read: No such");
+  refused(conformance({record.path()}), "the records hold no run");
+  std::ofstream(record.path()) << "\n{\"event\":\"enter\",\"id\":\"1\"}\n";
+  refused(conformance({record.path()}), "line 2: comes before its instance's create");
+  std::ofstream(record.path()) << "hello\n";
+  refused(conformance({record.path()}), "line 1: is none of host_conformance.so");
+  std::ofstream(record.path()) << "{\"event\":\"full\"}\n";
+  refused(conformance({record.path()}), "line 1: here the record was full");
+  refused(conformance({"--verbose"}), "unrecognised option");
+}
