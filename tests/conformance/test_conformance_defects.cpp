@@ -2,7 +2,9 @@
 //
 // Every rule that is judged is failed by a host that breaks it, and by none that does not.
 #include <boost/test/unit_test.hpp>
+#include <fstream>
 #include <map>
+#include <regex>
 #include <sstream>
 
 #include "conformance_runs.hpp"
@@ -48,4 +50,24 @@ BOOST_AUTO_TEST_CASE(a_host_that_breaks_a_rule_fails_it_with_what_was_seen) {
       BOOST_TEST(!report.good());
     }
   }
+}
+
+BOOST_AUTO_TEST_CASE(the_page_says_of_the_same_rules_that_they_are_judged) {
+  std::ifstream page(ABI_PAGE);
+  BOOST_REQUIRE(page);
+  const std::regex head("^- \\*\\*VMM-([0-9]+)\\*\\* .*");
+  std::set<unsigned> judged, on_the_page;
+  for (const unsigned rule : conformance_rules()) judged.insert(rule);
+  unsigned rule = 0;
+  bool held = false;
+  for (std::string line; std::getline(page, line);) {
+    std::smatch match;
+    if (std::regex_match(line, match, head)) rule = static_cast<unsigned>(std::stoul(match[1]));
+    if (match.ready() && !match.empty()) held = false;
+    if (line.find("*Held by:*") != std::string::npos) held = true;
+    if (line.empty()) held = false;
+    if (held && std::regex_search(line, std::regex("(^|[ *])conformance[.,]?( \\(|$|[.,])")))
+      on_the_page.insert(rule);
+  }
+  BOOST_TEST(on_the_page == judged);
 }
