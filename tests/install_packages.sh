@@ -12,7 +12,7 @@ build_packages=(
 )
 test_packages=(
   git clang gcc-multilib clang-format-14 shellcheck binutils python3 qemu-system-x86 qemu-utils valgrind
-  libbenchmark-dev strace
+  abigail-tools libbenchmark-dev strace
 )
 
 case "${1:-}" in
