@@ -83,9 +83,9 @@ const vmm_plugin& plugin_descriptor() {
 // ---- PluginHost --------------------------------------------------------------------------------
 
 PluginHost::PluginHost(const HostSpec& spec)
-    : kvm_(std::make_unique<TappedKvm>(need(open_sim(spec.kvm), "no such simulated KVM"))),
-      own_filter_(spec.own_filter),
-      irqchip_(spec.irqchip) {
+    : own_filter_(spec.own_filter),
+      irqchip_(spec.irqchip),
+      kvm_(std::make_unique<TappedKvm>(need(open_sim(spec.kvm), "no such simulated KVM"))) {
   const CpuidModel model = need(CpuidModel::parse(spec.cpuid), "no such guest CPUID");
   cpuid_ = need(GuestCpuidTable::make(*kvm_, model), "no CPUID from the simulated KVM");
   if (!spec.faults.empty())
