@@ -115,24 +115,28 @@ class MappedFile {
     struct stat info {};
     void* start = MAP_FAILED;
     const bool regular = fstat(fd, &info) == 0 && S_ISREG(info.st_mode);
-    const auto size = static_cast<std::size_t>(info.st_size);
-    if (regular && size > 0) start = mmap(nullptr, size, PROT_READ, MAP_PRIVATE, fd, 0);
+    const std::size_t size = regular ? static_cast<std::size_t>(info.st_size) : 0;
+    if (size > 0) start = mmap(nullptr, size, PROT_READ, MAP_PRIVATE, fd, 0);
     close(fd);
     if (!regular || (size > 0 && start == MAP_FAILED)) return std::nullopt;
-    return MappedFile(size > 0 ? static_cast<const char*>(start) : nullptr, size);
+    return MappedFile(start, size);
   }
-  MappedFile(MappedFile&& other) noexcept : bytes_(std::exchange(other.bytes_, {})) {}
+  MappedFile(MappedFile&& other) noexcept
+      : start_(other.start_), size_(std::exchange(other.size_, 0)) {}
   MappedFile& operator=(MappedFile&&) = delete;
   ~MappedFile() {
-    if (!bytes_.empty()) munmap(const_cast<char*>(bytes_.data()), bytes_.size());
+    if (size_ > 0) munmap(start_, size_);
   }
 
-  std::string_view bytes() const { return bytes_; }
+  std::string_view bytes() const {
+    return size_ > 0 ? std::string_view(static_cast<const char*>(start_), size_) : "";
+  }
 
  private:
-  MappedFile(const char* start, std::size_t size) : bytes_(start, size) {}
+  MappedFile(void* start, std::size_t size) : start_(start), size_(size) {}
 
-  std::string_view bytes_;
+  void* start_;
+  std::size_t size_;  // 0: nothing is mapped
 };
 
 }  // namespace

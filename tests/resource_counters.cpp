@@ -25,6 +25,7 @@ bool allocate(size_t size) {
 
 }  // namespace
 
+// NOLINTBEGIN(bugprone-reserved-identifier,readability-*): the C library's names, not ours
 extern "C" {
 void* __libc_malloc(size_t);
 void* __libc_calloc(size_t, size_t);
@@ -62,4 +63,5 @@ __attribute__((visibility("default"))) int pthread_mutex_lock(pthread_mutex_t* m
   return real.load()(mutex);
 }
 }
+// NOLINTEND(bugprone-reserved-identifier,readability-*)
 #endif

@@ -70,10 +70,9 @@ int32_t BenchHost::vm_ioctl(void* host_ctx, vmm_vm_handle vm, uint32_t request, 
 }
 
 int32_t BenchHost::vcpu_ioctl(void* host_ctx, vmm_vcpu_handle vcpu, uint32_t request, void* arg) {
-  if (auto* const kept = self(host_ctx).keep_written;
-      kept != nullptr && request == VMM_KVM_SET_MSRS) {
+  if (self(host_ctx).keep_written && request == VMM_KVM_SET_MSRS) {
     const auto entries = host_stub::msr_entries(arg);
-    kept->assign(entries.begin(), entries.end());
+    self(host_ctx).written.assign(entries.begin(), entries.end());
   }
   return reinterpret_cast<host_stub::Vcpu*>(vcpu)->ioctl(request, arg);
 }
@@ -90,9 +89,10 @@ int32_t BenchHost::get_cpuid(void* host_ctx, vmm_vm_handle, vmm_vcpu_handle, uin
 
 // ---- BenchMachine ------------------------------------------------------------------------------
 
-BenchMachine::BenchMachine(const vmm_plugin& plugin, const MachineSpec& spec) {
-  const bool none = spec.kvm == kNoKvm;
-  kvm_ = need(host_stub::open_kvm(none ? "sim:linux-6.12,host-perfmonv2" : spec.kvm), "KVM");
+BenchMachine::BenchMachine(const vmm_plugin& plugin, const MachineSpec& spec)
+    : kvm_(
+          need(host_stub::open_kvm(spec.kvm == kNoKvm ? "sim:linux-6.12,host-perfmonv2" : spec.kvm),
+               "KVM")) {
   cpuid_ = need(
       GuestCpuidTable::make(*kvm_, need(host_stub::CpuidModel::parse(spec.cpuid), "guest CPUID")),
       "guest CPUID");
@@ -103,7 +103,7 @@ BenchMachine::BenchMachine(const vmm_plugin& plugin, const MachineSpec& spec) {
   if (host_->hooks().vm_created(host_->ctx(), &vm, &vm_ctx, nullptr) != 0)
     throw std::runtime_error("vm_created");
   vm_ctx_ = {vm_ctx, EndVm{host_.get()}};
-  if (none) {  // nothing in it to tell one from another
+  if (spec.kvm == kNoKvm) {  // nothing in it to tell one from another
     vcpus_.push_back(std::make_unique<NoVcpu>());
     handles_.assign(spec.vcpus, reinterpret_cast<vmm_vcpu_handle>(vcpus_.front().get()));
   }
@@ -113,12 +113,11 @@ BenchMachine::BenchMachine(const vmm_plugin& plugin, const MachineSpec& spec) {
     handles_.push_back(reinterpret_cast<vmm_vcpu_handle>(vcpus_.back().get()));
   }
   for (uint32_t id = 0; id < spec.vcpus; ++id) reset_once(id);
-  std::vector<kvm_msr_entry> entries;
-  host_->keep_written = &entries;
+  host_->keep_written = true;
   reset_once(0);
-  host_->keep_written = nullptr;
+  host_->keep_written = false;
   for (uint32_t id = 1; id < spec.vcpus; ++id) reset_once(id);
-  for (const kvm_msr_entry& entry : entries) {
+  for (const kvm_msr_entry& entry : host_->written) {
     written_.add(entry);
     single_.emplace_back().add(entry);
   }

@@ -36,8 +36,9 @@ class BenchHost {
   const vmm_hooks& hooks() const { return hooks_; }
   void* ctx() const { return ctx_; }
 
-  uint32_t vm_ioctls = 0;                              ///< that the plugin made
-  std::vector<kvm_msr_entry>* keep_written = nullptr;  ///< where KVM_SET_MSRS is noted, if anywhere
+  uint32_t vm_ioctls = 0;              ///< that the plugin made
+  bool keep_written = false;           ///< note what KVM_SET_MSRS writes; one thread only
+  std::vector<kvm_msr_entry> written;  ///< by the last one noted
 
  private:
   static BenchHost& self(void* host_ctx) { return *static_cast<BenchHost*>(host_ctx); }
@@ -57,7 +58,8 @@ class BenchHost {
 struct MachineSpec {
   std::string kvm = "sim:linux-6.12";  ///< kNoKvm, or as in open_kvm
   std::string cpuid = "core";          ///< as in CpuidModel::parse
-  std::string options = "";            ///< of the plugin
+  // NOLINTNEXTLINE(readability-redundant-string-init): g++ warns of what is left out without one
+  std::string options = "";  ///< of the plugin
   uint32_t vcpus = 1;
 };
 

@@ -143,8 +143,8 @@ def memory_rows(options):
             value=max(line["reset_allocations"] / line["vcpus"] for line in lines.values())),
         Row("reset", "locks a reset", goal="= 0", exact=True,
             value=max(line["reset_locks"] / line["vcpus"] for line in lines.values())),
-        Row("scale", "memory a vCPU", value=round(a_vcpu, 2), unit="bytes", goal="<= 64",
-            exact=True, note=f"and {lines[few]['bytes'] - a_vcpu:.0f} a VM"),
+        Row("scale", "bytes that the plugin keeps of a vCPU", value=round(a_vcpu, 2), goal="<= 64",
+            exact=True, note=f"and {lines[few]['bytes'] - a_vcpu:.0f} of a VM"),
     ]
 
 

@@ -21,7 +21,7 @@ PLANTS = (
     ("cost-by-index", counts.instruction_rows, "instructions a reset, 1024 vCPUs"),
     ("allocation", counts.memory_rows, "allocations a reset"),
     ("lock", counts.memory_rows, "locks a reset"),
-    ("memory", counts.memory_rows, "memory a vCPU"),
+    ("memory", counts.memory_rows, "bytes that the plugin keeps of a vCPU"),
     ("vm-ioctls", counts.vm_created_rows, "ioctls of vm_created, KVM_PMU_CAP_DISABLE offered"),
     ("vm-ioctls", counts.vm_created_rows, "ioctls of vm_created, KVM_PMU_CAP_DISABLE not offered"),
 )

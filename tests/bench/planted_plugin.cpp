@@ -10,8 +10,10 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <memory>
 #include <mutex>
 #include <string_view>
+#include <vector>
 
 namespace {
 
@@ -44,8 +46,8 @@ void more_ioctl(const vmm_vcpu& vcpu) {
 }
 void more_instructions(const vmm_vcpu&) { spin(100); }
 void an_allocation(const vmm_vcpu&) {
-  void* volatile taken = std::malloc(64);
-  std::free(taken);
+  const auto taken = std::make_unique<char[]>(64);
+  asm volatile("" : : "r"(taken.get()) : "memory");
 }
 void a_system_call(const vmm_vcpu&) { getppid(); }
 /// The lock of many vCPUs, held long enough for another thread to wait for it.
@@ -63,9 +65,8 @@ void more_vm_ioctls(const vmm_vm& vm) {
                                 nullptr);
 }
 void memory_a_vcpu(const vmm_vm& vm) {
-  static void* volatile kept;
-  std::free(kept);
-  kept = std::malloc(std::size_t{100} * vm.max_vcpus);
+  static std::vector<char> kept;
+  kept = std::vector<char>(std::size_t{100} * vm.max_vcpus);
 }
 
 constexpr struct {

@@ -47,6 +47,7 @@ class Team {
     work_ = std::move(work);
     begin_.arrive_and_wait();
     end_.arrive_and_wait();
+    work_ = nullptr;
     double sum = 0;
     for (const double seconds : seconds_) sum += seconds;
     return sum;

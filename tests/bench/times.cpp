@@ -143,6 +143,7 @@ void load(benchmark::State& state, const Setup& setup) {
 // ---- all of them -------------------------------------------------------------------------------
 
 void add(const Setup& setup, const std::string& name, std::function<void(benchmark::State&)> body) {
+  // NOLINTNEXTLINE(clang-analyzer-cplusplus.NewDeleteLeaks): the library keeps it
   benchmark::RegisterBenchmark(name.c_str(),
                                [body = std::move(body)](benchmark::State& state) {
                                  try {
@@ -181,7 +182,7 @@ void add_all(const Setup& setup) {
 int run(int argc, char** argv) {
   benchmark::Initialize(&argc, argv);
   Setup setup;
-  if (argc == 4) setup = {argv[1], argv[2], std::atoi(argv[3])};
+  if (argc == 4) setup = {argv[1], argv[2], static_cast<int>(std::strtol(argv[3], nullptr, 10))};
   if (setup.rounds < 2) {
     std::fputs(
         "usage: bench_times PLUGIN EMPTY_PLUGIN ROUNDS [--benchmark_...]; ROUNDS: 2 or more\n",
