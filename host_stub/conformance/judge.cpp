@@ -88,7 +88,7 @@ std::string subject_of(const Instances& instances) {
     hosts.insert(text(instance.create(), "name"));
     runs.insert(instance.run);
   }
-  return fmt::format("{} ({} of {} runs, {} instances of the plugin)", fmt::join(hosts, ", "),
+  return fmt::format("{} (runs: {} of {}; instances of the plugin: {})", fmt::join(hosts, ", "),
                      runs.size(), std::size(kRuns), instances.size());
 }
 

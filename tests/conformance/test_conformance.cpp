@@ -229,7 +229,7 @@ BOOST_AUTO_TEST_CASE(the_command_lists_runs_and_rules_and_judges_a_record) {
   good_host()("record=" + record.path());
   const ProcessResult text = conformance({record.path()});
   BOOST_TEST(text.status == 0);
-  BOOST_TEST(has(text.out, "bad_host 1.0 (1 of 16 runs, 1 instances of the plugin)\n"));
+  BOOST_TEST(has(text.out, "bad_host 1.0 (runs: 1 of 16; instances of the plugin: 1)\n"));
   BOOST_TEST(has(text.out,
                  "VMM-12  n/a  a create that did not register counts as failed\n"
                  "             no run 'never-register'\n"));
