@@ -153,7 +153,7 @@ static int32_t vcpu_reset(void* ctx, void* vm_ctx, const struct vmm_vcpu* vcpu) 
   if (me->run->does & ASK) ask_in_reset(me, call, vm, vcpu);
   if (me->run->does & THREADS) ask_vcpu_both(me, call, vcpu->handle);
   if (mine) {
-    const uint32_t reset = mine->resets++;
+    const uint32_t reset = __atomic_fetch_add(&mine->resets, 1, __ATOMIC_RELAXED);
     if (me->run->does & (MARK_BATCH | MARK_LIST)) record_read(me, call, vcpu, reset);
     if (me->run->does & MARK_LIST) mark_direct(me, call, vcpu, reset);
     if (me->run->does & MARK_BATCH) result = mark_batch(me, call, vcpu, reset);

@@ -58,7 +58,8 @@ int record_open(struct record* record, const char* path) {
   int fd = record_lock_file(path, O_RDWR | O_CREAT);
   if (fd < 0) return fd;
   int result = record_map(record, fd);
-  close(fd); /* the mapping stays */
+  flock(fd, LOCK_UN); /* the mapping keeps the open file, and a lock with it */
+  close(fd);
   return result;
 }
 

@@ -199,15 +199,20 @@ BOOST_AUTO_TEST_CASE(the_plugin_has_the_runs_that_the_judge_asks_for) {
 
 BOOST_AUTO_TEST_CASE(instances_share_a_file_and_cut_off_what_they_did_not_use) {
   const TemporaryRecord record;
+  const std::string options = "record=" + record.path();
   for (int i = 0; i < 2; ++i)
-    BOOST_TEST(run_process({MINIMAL_HOST, HOST_CONFORMANCE, "record=" + record.path()}).status ==
-               0);
-  const auto instances = read_records({record.path()});
-  BOOST_REQUIRE(instances.has_value());
-  BOOST_TEST(instances->size() == 2u);
-  for (const Instance& instance : *instances) BOOST_TEST(instance.destroy() != nullptr);
+    BOOST_TEST(run_process({MINIMAL_HOST, HOST_CONFORMANCE, options}).status == 0);
   std::ifstream file(record.path(), std::ios::ate);
   BOOST_TEST(static_cast<long>(file.tellg()) < 16384);
+  // and at once
+  BOOST_TEST(
+      run_process({HOST_STUB, "run", "--quiet", "--scenario", "reset", "--plugin", HOST_CONFORMANCE,
+                   "--options", options, "--plugin", HOST_CONFORMANCE, "--options", options})
+          .status == 0);
+  const auto instances = read_records({record.path()});
+  BOOST_REQUIRE(instances.has_value());
+  BOOST_TEST(instances->size() == 4u);
+  for (const Instance& instance : *instances) BOOST_TEST(instance.destroy() != nullptr);
 }
 
 // ---- the command -------------------------------------------------------------------------------
