@@ -86,16 +86,19 @@ static int32_t vm_created(void* ctx, const struct vmm_vm* shape, void** vm_ctx,
   line_bool(&line, "vm_ctx_null", *vm_ctx == NULL);
   record_error(&line, error);
   line_end(&line);
-  if (!vm || !vm->vcpu)
+  if (!vm || !vm->vcpu) {
+    if (vm) leave_vm(vm);
     return leave(me, "vm_created", call, fail(error, -ENOMEM, "no room for one more VM", 0));
+  }
   if (me->run->does & ASK) ask_in_vm_created(me, call, shape->handle);
   if (me->run->does & THREADS) ask_vm_both(me, call, shape->handle);
   const int32_t result = me->run->vm_created;
-  if (result == 0)
+  if (result == 0) {
     *vm_ctx = vm;
-  else
+  } else {
     leave_vm(vm);
-  if (result != 0) fail(error, result, "host_conformance was told to refuse this VM", 1);
+    fail(error, result, "host_conformance was told to refuse this VM", 1);
+  }
   return leave(me, "vm_created", call, result);
 }
 
@@ -193,36 +196,53 @@ static int32_t stale_vcpu_reset(void* ctx, void* vm_ctx, const struct vmm_vcpu* 
 
 /* ---- create and destroy -------------------------------------------------------------------- */
 
-/* Copies the value of the option `key` to `value`, commas no longer doubled. NULL, or what is wrong
- * with the string. Unset options leave `value` as it is. */
 struct option {
   const char* key;
-  char* value;
+  char* value; /* as it is where the option is not set */
   size_t size;
   int seen;
 };
 
-static const char* parse_options(const char* text, struct option* options, size_t count) {
+/* Puts the options' values, commas no longer doubled, where they belong. 0, or -EINVAL and in
+ * `wrong` what is wrong with the string. */
+static int32_t parse_options(const char* text, struct option* options, size_t count, char* wrong,
+                             size_t wrong_size) {
   while (text && *text) {
-    const size_t key = strcspn(text, "=,");
+    const int key = (int)strcspn(text, "=,");
+    const char* const begin = text;
     struct option* option = NULL;
     size_t length = 0;
+    int comma = 0;
     for (size_t i = 0; i < count; i++)
-      if (strlen(options[i].key) == key && strncmp(options[i].key, text, key) == 0)
+      if (strlen(options[i].key) == (size_t)key && strncmp(options[i].key, text, (size_t)key) == 0)
         option = &options[i];
     if (!option || text[key] != '=' || option->seen)
-      return "options are record=FILE, run=NAME, msr=ADDRESS and msr2=ADDRESS, each once";
+      return snprintf(wrong, wrong_size,
+                      "%.*s: %s; there are record=FILE, run=NAME, msr=ADDRESS and msr2=ADDRESS",
+                      key < 64 ? key : 64, begin,
+                      !option            ? "no such option"
+                      : text[key] != '=' ? "has no value"
+                                         : "comes twice"),
+             -EINVAL;
     option->seen = 1;
     for (text += key + 1; *text; text++) {
-      if (*text == ',' && *++text != ',') break;
-      if (length + 1 == option->size) return "an option's value is too long";
+      if (*text == ',' && *++text != ',') {
+        comma = 1;
+        break;
+      }
+      if (length + 1 == option->size)
+        return snprintf(wrong, wrong_size, "%s: its value has %zu bytes or more", option->key,
+                        option->size),
+               -EINVAL;
       option->value[length++] = *text;
     }
     option->value[length] = 0;
-    if (length == 0) return "an option's value is empty";
-    if (text[-1] == ',' && !*text && length > 0) return "the options end in a comma";
+    if (length == 0 || (comma && !*text))
+      return snprintf(wrong, wrong_size, "%s: %s", option->key,
+                      length == 0 ? "its value is empty" : "there is nothing behind its comma"),
+             -EINVAL;
   }
-  return NULL;
+  return 0;
 }
 
 static int parse_address(const char* text, uint32_t* address) {
@@ -245,16 +265,19 @@ static int32_t configure(struct instance* me, const char* options, struct vmm_er
   char text[RECORD_PATH + 512], names[512];
   if (options && strlen(options) >= OPTIONS_SIZE)
     return fail(error, -EINVAL, "the options have 4096 bytes or more", 0);
-  const char* wrong = parse_options(options, known, sizeof known / sizeof known[0]);
-  if (wrong) return fail(error, -EINVAL, wrong, 0);
+  if (parse_options(options, known, sizeof known / sizeof known[0], text, sizeof text) != 0)
+    return fail(error, -EINVAL, text, 0);
   me->run = find_run(run);
   if (!me->run) {
     list_runs(names, sizeof names);
     snprintf(text, sizeof text, "run=%s: there is%s", run, names);
     return fail(error, -EINVAL, text, 0);
   }
-  if (!parse_address(msr, &me->msr) || !parse_address(msr2, &me->msr2) || me->msr == me->msr2)
-    return fail(error, -EINVAL, "msr= and msr2= are two different addresses of 32 bits", 0);
+  if (!parse_address(msr, &me->msr) || !parse_address(msr2, &me->msr2) || me->msr == me->msr2) {
+    snprintf(text, sizeof text,
+             "msr=%s, msr2=%s: allowed are two different addresses, 0 to 0xffffffff", msr, msr2);
+    return fail(error, -EINVAL, text, 0);
+  }
   if (record[0] == 0) return 0;
   const int32_t result = record_open(&me->record, record);
   if (result == 0) return 0;
