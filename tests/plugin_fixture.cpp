@@ -143,12 +143,13 @@ void PluginHost::log(uint32_t level, std::string_view, std::string_view message)
   log_.push_back({level, std::string(message)});
 }
 
-int32_t PluginHost::get_cpuid(vmm_vm_handle, vmm_vcpu_handle, uint32_t leaf, uint32_t subleaf,
+int32_t PluginHost::get_cpuid(vmm_vm_handle, vmm_vcpu_handle vcpu, uint32_t leaf, uint32_t subleaf,
                               std::span<uint32_t, 4> registers) noexcept {
   if (!cpuid_known || leaf == unknown_leaf) return -ENOENT;
-  const auto other = other_cpuid.find(leaf);
-  const CpuidResult found =
-      other != other_cpuid.end() ? other->second : cpuid_->lookup(leaf, subleaf);
+  const auto own = vcpu_cpuid.find(vcpu);
+  const auto& leaves = own != vcpu_cpuid.end() ? own->second : other_cpuid;
+  const auto other = leaves.find(leaf);
+  const CpuidResult found = other != leaves.end() ? other->second : cpuid_->lookup(leaf, subleaf);
   registers[0] = found.eax;
   registers[1] = found.ebx;
   registers[2] = found.ecx;

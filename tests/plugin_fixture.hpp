@@ -82,6 +82,7 @@ class PluginHost final : public host_kit::Host {
   bool cpuid_known = true;
   std::optional<uint32_t> unknown_leaf;
   std::map<uint32_t, CpuidResult> other_cpuid;  ///< leaves that differ from the guest's real ones
+  std::map<vmm_vcpu_handle, std::map<uint32_t, CpuidResult>> vcpu_cpuid;  ///< of one vCPU alone
   /// Answers vCPU ioctls in the KVM's stead; nothing: ask the KVM.
   std::function<std::optional<int32_t>(uint32_t request, void* arg)> vcpu_answer;
   std::function<int32_t(std::span<const vmm_msr_range>)> deny;

@@ -279,6 +279,17 @@ BOOST_AUTO_TEST_CASE(what_vcpus_of_one_cpuid_lack_is_not_left_out_for_those_of_a
   BOOST_TEST(rig.vm.stale(1) == "c0000301=1f");  // GLOBAL_CTL of five, nothing else
 }
 
+BOOST_AUTO_TEST_CASE(absent_counters_behind_the_guests_own_number_are_said_at_info_level_only) {
+  for (const char* cpuid : {"v2=1", "v2=4", "v2=5"}) {
+    BOOST_TEST_CONTEXT(cpuid) {
+      Rig rig({.kvm = kV2Host, .cpuid = cpuid}, "log-level=info");
+      BOOST_TEST(rig.vm.reset(0) == 0);
+      BOOST_TEST(rig.host.logged(VMM_LOG_INFO, {"KVM does not have", "c001020a"}) == 1u);
+      BOOST_TEST(rig.host.logged(0, {}) == 1u);
+    }
+  }
+}
+
 BOOST_AUTO_TEST_CASE(a_vpmu_that_is_off_is_said_at_info_level_only) {
   // extended registers of a VM without vPMU: CPUID promises them and KVM refuses all
   Rig quiet({.kvm = "sim:linux-6.12,enable_pmu=N", .cpuid = "core"});
@@ -405,6 +416,15 @@ BOOST_AUTO_TEST_CASE(an_error_while_a_refused_register_is_looked_at_spares_the_o
           rig.host.logged(VMM_LOG_ERROR, {"vCPU 0", row.ioctl, "1 MSRs", "c0010202", "EIO"}) == 1u);
     }
   }
+}
+
+BOOST_AUTO_TEST_CASE(of_several_failures_the_first_is_returned_and_all_are_said) {
+  // c0010200 keeps its value, and the call for the registers behind it fails
+  Rig rig({.faults = "set_msrs:refuse=c0010200;set_msrs:EBADF#3"});
+  rig.vm.dirty(0);
+  BOOST_TEST(rig.vm.reset(0) == -EIO);
+  BOOST_TEST(rig.host.logged(VMM_LOG_ERROR, {"vCPU 0", "c0010200", "530076"}) == 1u);
+  BOOST_TEST(rig.host.logged(VMM_LOG_ERROR, {"vCPU 0", "KVM_SET_MSRS", "EBADF"}) == 1u);
 }
 
 BOOST_AUTO_TEST_CASE(a_host_that_says_more_than_was_asked_is_not_believed) {
@@ -614,6 +634,30 @@ BOOST_AUTO_TEST_CASE(hosts_that_refuse_the_hooks_get_no_instance_back) {
     BOOST_TEST(says(out.text, "hooks"));
     BOOST_TEST(plugin_descriptor().create(&host.table, "", nullptr, &out.error) == -EINVAL);
   }
+}
+
+BOOST_AUTO_TEST_CASE(a_callback_of_which_the_table_holds_only_half_is_not_there) {
+  RawHost host;
+  host.table.get_cpuid = [](void*, vmm_vm_handle, vmm_vcpu_handle, uint32_t, uint32_t,
+                            uint32_t*) -> int32_t { return 0; };  // a CPUID of zeros: no PMU
+  const auto entries_of_a_reset = [&](uint32_t table_size) {
+    host.table.struct_size = table_size;
+    host_kit::MsrBatch batch(64);
+    const auto handle = reinterpret_cast<vmm_vcpu_handle>(&host);
+    const vmm_vm vm{sizeof(vmm_vm), 1, reinterpret_cast<vmm_vm_handle>(&host)};
+    const vmm_vcpu vcpu{sizeof(vmm_vcpu), 0, 0, 0, handle, batch.sink()};
+    void *instance = nullptr, *vm_ctx = nullptr;
+    BOOST_REQUIRE(plugin_descriptor().create(&host.table, "", &instance, nullptr) == 0);
+    BOOST_REQUIRE(host.hooks.vm_created(host.ctx, &vm, &vm_ctx, nullptr) == 0);
+    BOOST_TEST(host.hooks.vcpu_reset(host.ctx, vm_ctx, &vcpu) == 0);
+    host.hooks.vm_destroyed(host.ctx, vm_ctx);
+    plugin_descriptor().destroy(instance);
+    return batch.entries().size();
+  };
+  constexpr uint32_t kBegin = offsetof(vmm_host, get_cpuid);
+  BOOST_TEST(entries_of_a_reset(kBegin + sizeof(void*)) == 0u);
+  for (uint32_t part = 0; part < sizeof(void*); ++part)
+    BOOST_TEST(entries_of_a_reset(kBegin + part) == kPlanLength);  // no CPUID: every register
 }
 
 BOOST_AUTO_TEST_CASE(host_tables_that_are_not_whole_get_no_instance_back) {

@@ -294,6 +294,16 @@ BOOST_AUTO_TEST_CASE(a_cpuid_that_becomes_known_is_used_and_then_kept) {
   BOOST_TEST(text_of(kept.entries()) == text_of(known.entries()));
 }
 
+BOOST_AUTO_TEST_CASE(vcpus_that_differ_in_their_cpuid_are_reset_each_by_its_own) {
+  Rig rig;
+  rig.host.vcpu_cpuid[rig.vm.handle(1)] = {{0x80000001, kFeaturesWithoutCore}};
+  host_kit::MsrBatch with_core(64), without(64);
+  BOOST_TEST(rig.vm.reset(0, with_core.sink()) == 0);
+  BOOST_TEST(rig.vm.reset(1, without.sink()) == 0);
+  BOOST_TEST(text_of(with_core.entries()) == text_of(writes_of(kExtended6)));
+  BOOST_TEST(text_of(without.entries()) == text_of(writes_of(kLegacy4)));
+}
+
 BOOST_AUTO_TEST_CASE(a_cpuid_of_which_leaves_are_missing_counts_as_unknown) {
   for (const uint32_t leaf : {0u, 0x80000001u, 0x80000022u}) {
     Rig rig;

@@ -263,6 +263,24 @@ BOOST_AUTO_TEST_CASE(wherever_memory_runs_out_the_plugin_says_so_and_leaves_noth
   descriptor.destroy(instance);
 }
 
+BOOST_AUTO_TEST_CASE(an_instance_that_the_host_refuses_is_freed_whole) {
+  if (skipped("a sanitizer's allocator is not this program's")) return;
+  const vmm_plugin& descriptor = plugin_descriptor();
+  RawHost host;
+  for (const int32_t answer : {0, -EPERM, 1}) {
+    host.answer = answer;
+    ErrorText out;
+    void* instance = nullptr;
+    counters = {.armed = true};
+    const int32_t result = descriptor.create(&host.table, "", &instance, &out.error);
+    if (result == 0) descriptor.destroy(instance);
+    counters.armed = false;
+    BOOST_TEST((result == 0) == (answer == 0));
+    BOOST_TEST(counters.allocations > 0u);
+    BOOST_TEST(counters.frees == counters.allocations);
+  }
+}
+
 BOOST_AUTO_TEST_CASE(a_reset_makes_no_system_call) {
   if (skipped("a sanitizer makes system calls of its own")) return;
   for (const Path& path : kPaths) {
