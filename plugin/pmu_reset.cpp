@@ -86,7 +86,11 @@ void write(Reset& reset, std::span<const vmm_msr> entries) noexcept {
     if (taken < 0)
       return reset.failed(
           taken, ioctl_failed("KVM_SET_MSRS", entries.front().index, entries.size(), taken));
-    entries = entries.subspan(static_cast<std::size_t>(taken));
+    // GLOBAL_CTL has two places: refused at the first for whatever reason, it is there if the
+    // second takes it
+    const auto done = static_cast<std::size_t>(taken);
+    for (const vmm_msr& entry : entries.first(done)) reset.absent &= ~msr_bit(entry.index);
+    entries = entries.subspan(done);
     if (entries.empty()) return;
     examine_refused(reset, entries.front());
     entries = entries.subspan(1);
