@@ -25,7 +25,7 @@ T need(tl::expected<T, E> result, const char* what) {
 }
 
 /// The simulated vCPU that this thread made last, below all decorators.
-thread_local SimVcpu* newest_sim = nullptr;
+thread_local SimVcpu* newest = nullptr;
 
 class TappedVm final : public Vm {
  public:
@@ -33,7 +33,7 @@ class TappedVm final : public Vm {
   int32_t ioctl(uint32_t request, void* arg) override { return inner_->ioctl(request, arg); }
   tl::expected<std::unique_ptr<Vcpu>, int32_t> create_vcpu(uint32_t id) override {
     auto vcpu = inner_->create_vcpu(id);
-    if (vcpu) newest_sim = sim_vcpu(vcpu->get());
+    if (vcpu) newest = sim_vcpu(vcpu->get());
     return vcpu;
   }
 
@@ -79,6 +79,14 @@ const vmm_plugin& plugin_descriptor() {
       need(host_kit::PluginLibrary::open(kPluginPath), "the plugin cannot be loaded");
   return library.descriptor();
 }
+
+std::unique_ptr<Kvm> open_tapped_sim(const std::string& spec) {
+  auto sim = open_sim(spec);
+  if (!sim) return nullptr;
+  return std::make_unique<TappedKvm>(std::move(*sim));
+}
+
+SimVcpu* newest_sim() { return newest; }
 
 // ---- PluginHost --------------------------------------------------------------------------------
 
@@ -180,8 +188,8 @@ Machine::Machine(PluginHost& host, host_kit::PluginInstance& plugin, uint32_t vc
     throw std::runtime_error("KVM_CREATE_IRQCHIP");
   for (uint32_t id = 0; id < vcpus; ++id) {
     vcpus_.push_back(need(vm_->create_vcpu(id), "KVM_CREATE_VCPU"));
-    sims_.push_back(newest_sim);
-    if (host.cpuid().apply(*newest_sim) < 0) throw std::runtime_error("KVM_SET_CPUID2");
+    sims_.push_back(newest);
+    if (host.cpuid().apply(*newest) < 0) throw std::runtime_error("KVM_SET_CPUID2");
   }
 }
 

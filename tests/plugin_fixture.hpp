@@ -33,6 +33,11 @@ inline constexpr uint64_t kStaleSelector = 0x530076;
 inline constexpr const char* kPluginPath = TEST_BUILD_DIR "/plugin/svm_pmu.so";
 const vmm_plugin& plugin_descriptor();
 
+/// A simulated KVM, as open_sim; nullptr: no such one. newest_sim(): its vCPU that this thread made
+/// last, below all decorators.
+std::unique_ptr<Kvm> open_tapped_sim(const std::string& spec);
+SimVcpu* newest_sim();
+
 /// The plugin, but its hosts' tables are edited before it sees them.
 template <void (*edit)(vmm_host&)>
 vmm_plugin plugin_with_edited_host() {
