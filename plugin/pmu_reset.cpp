@@ -55,6 +55,7 @@ Text ioctl_failed(const char* name, uint32_t index, std::size_t count, int32_t c
 void examine_refused(Reset& reset, const vmm_msr& wanted) noexcept {
   constexpr int kRounds = 2;
   kvm::MsrRequest request;
+  reset.absent &= ~msr_bit(wanted.index);  // of GLOBAL_CTL's two places the later look counts
   for (int round = 0; round < kRounds; ++round) {
     fill(request, {&wanted, 1});
     const int32_t got = kvm::get_msrs(reset.vm.host, reset.vcpu.handle, request);

@@ -263,19 +263,26 @@ BOOST_AUTO_TEST_CASE(two_hiccups_do_not_make_global_ctl_absent) {
 }
 
 BOOST_AUTO_TEST_CASE(global_ctl_that_takes_its_last_write_is_there) {
-  // refused at its first place for as long as it takes to call a register absent
-  Rig rig({.kvm = kV2Host, .cpuid = "v2"});
-  int hiccups = 5;
-  rig.host.vcpu_answer = [&](uint32_t, void* arg) -> std::optional<int32_t> {
-    if (msr_entries(arg)[0].index == kMsrGlobalCtl && hiccups-- > 0) return 0;
-    return std::nullopt;
-  };
-  rig.vm.dirty(0);
-  BOOST_TEST(rig.vm.reset(0) == 0);
-  BOOST_TEST(rig.vm.stale(0) == "");
-  rig.host.forget();
-  BOOST_TEST(rig.vm.reset(0) == 0);
-  BOOST_TEST(rig.host.ioctls().at(0).result == static_cast<int32_t>(kPlanLength));
+  // refused at its first place for as long as it takes to call a register absent, and once more at
+  // its second
+  for (int hiccups : {5, 6}) {
+    Rig rig({.kvm = kV2Host, .cpuid = "v2"});
+    rig.vm.write(0, kMsrGlobalCtl, 0x2);
+    rig.host.vcpu_answer = [&](uint32_t, void* arg) -> std::optional<int32_t> {
+      const auto entries = msr_entries(arg);
+      for (std::size_t i = 0; i < entries.size(); ++i)
+        if (entries[i].index == kMsrGlobalCtl && hiccups > 0) {
+          --hiccups;
+          return static_cast<int32_t>(i);
+        }
+      return std::nullopt;
+    };
+    BOOST_TEST(rig.vm.reset(0) == 0);
+    BOOST_TEST(rig.vm.stale(0) == "");
+    rig.host.forget();
+    BOOST_TEST(rig.vm.reset(0) == 0);
+    BOOST_TEST(rig.host.ioctls().at(0).result == static_cast<int32_t>(kPlanLength));
+  }
 }
 
 BOOST_AUTO_TEST_CASE(what_vcpus_of_one_cpuid_lack_is_not_left_out_for_those_of_another) {

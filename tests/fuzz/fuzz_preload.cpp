@@ -571,8 +571,8 @@ struct World {
       FUZZ_REQUIRE(result == -1, "a filter of nothing");
       return;
     }
-    const std::set<uint32_t> none;
-    const std::set<uint32_t>& denied = vm != nullptr ? vm->denied : none;
+    std::set<uint32_t> denied;
+    if (vm != nullptr) denied = vm->denied;
     if (!valid) FUZZ_REQUIRE(result == -1, "a filter that is none");
     if (result < 0) {
       const bool full = call_errno == ENOSPC && !denied.empty();
@@ -583,7 +583,8 @@ struct World {
       if (full)
         FUZZ_REQUIRE(static_cast<std::size_t>(theirs) + runs(denied) > KVM_MSR_FILTER_MAX_RANGES,
                      "it has room");
-      wanted = before;
+      wanted = before;  // as it was, whoever set it
+      denied.clear();
     }
     for (uint32_t msr = 0xc000fff0; msr < 0xc0010400; ++msr)
       for (const auto access : {uint32_t{KVM_MSR_FILTER_READ}, uint32_t{KVM_MSR_FILTER_WRITE}}) {
