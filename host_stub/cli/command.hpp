@@ -22,6 +22,7 @@ int facts_command(const Arguments& arguments);
 int matrix_command(const Arguments& arguments);
 int probe_command(const Arguments& arguments);
 int conformance_command(const Arguments& arguments);
+int validate_command(const Arguments& arguments);
 
 /// Stores a command's arguments where its description says. False: they are wrong, which was said
 /// to standard error; the command ends with kExitUsage. `words`: which option takes the arguments

@@ -24,6 +24,8 @@ constexpr Command kCommands[] = {
      probe_command},
     {"conformance-host", "judge a host of plugins by what host_conformance.so recorded of it",
      conformance_command},
+    {"validate", "a plugin's file against the rules of the ABI, each check in a child process",
+     validate_command},
 };
 
 constexpr const char* kExamples = R"(
@@ -43,6 +45,8 @@ Examples:
   How well a VMM of yours plays host:
     host_stub conformance-host --runs record.jsonl     # run it with each of these options
     host_stub conformance-host record.jsonl
+  Does a plugin keep the rules of the ABI?
+    host_stub validate --plugin svm_pmu.so --options pmu-cap-disabled=true
   What a KVM answers:
     host_stub facts --kvm sim:linux-6.1,enable_pmu=N
 
