@@ -15,7 +15,6 @@
 #include <utility>
 #include <vector>
 
-#include "kvm/errno_names.hpp"
 #include "kvm/ioctl_names.hpp"
 #include "kvm/msr_request.hpp"
 #include "validate/checks.hpp"

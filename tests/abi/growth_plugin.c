@@ -38,37 +38,43 @@ static int32_t draft_hook(void* ctx, void* vm_ctx) {
   return 0;
 }
 
+static int32_t fail(struct vmm_error* error, int32_t code, const char* text) {
+  if (error) snprintf(error->message, error->capacity, "%s", text);
+  return code;
+}
+
 static int32_t create(const struct vmm_host* host, const char* options, void** ctx,
                       struct vmm_error* error) {
   struct vmm_hooks hooks = {0};
+  if (host->struct_size < offsetof(struct vmm_host, get_cpuid) ||
+      host->abi_major != VMM_PLUGIN_ABI_MAJOR)
+    return fail(error, -EINVAL, "the host's table is too small or of another ABI major");
+  if (!host->name || !host->register_hooks || !host->vm_ioctl || !host->vcpu_ioctl || !host->log)
+    return fail(error, -EINVAL, "the host's table lacks a callback");
+  if (options && *options) return fail(error, -EINVAL, "there are no options");
   struct vmm_host* self = calloc(1, sizeof *self);
-  (void)options;
-  (void)error;
-  if (!self) return -ENOMEM;
+  if (!self) return fail(error, -ENOMEM, "no memory");
   copy_struct(self, sizeof *self, host, host->struct_size);
   say(self, "draft_clock", self->draft_clock ? self->draft_clock(self->host_ctx) : 0);
   hooks.struct_size = sizeof hooks;
   hooks.vcpu_reset = vcpu_reset;
   hooks.draft_hook = draft_hook;
   const int32_t result = host->register_hooks(host->host_ctx, &hooks, self);
-  if (result == 0)
-    *ctx = self;
-  else
-    free(self);
-  return result;
+  if (result == 0) return *ctx = self, 0;
+  free(self);
+  return fail(error, result < 0 ? result : -EPROTO, "the host refused the hooks");
 }
 
 static void destroy(void* ctx) { free(ctx); }
 
 const struct vmm_plugin* vmm_plugin_v1(void) {
-  static struct vmm_plugin plugin;
-  plugin.struct_size = sizeof plugin;
-  plugin.abi_major = VMM_PLUGIN_ABI_MAJOR;
-  plugin.abi_minor = VMM_PLUGIN_ABI_MINOR;
-  plugin.name = "growth_plugin";
-  plugin.version = "1.1.0";
-  plugin.create = create;
-  plugin.destroy = destroy;
-  plugin.draft_homepage = "there";
+  static const struct vmm_plugin plugin = {.struct_size = sizeof plugin,
+                                           .abi_major = VMM_PLUGIN_ABI_MAJOR,
+                                           .abi_minor = VMM_PLUGIN_ABI_MINOR,
+                                           .name = "growth_plugin",
+                                           .version = "1.1.0",
+                                           .create = create,
+                                           .destroy = destroy,
+                                           .draft_homepage = "there"};
   return &plugin;
 }
