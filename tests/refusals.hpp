@@ -15,15 +15,9 @@
 /// Of one VM.
 class Refusals {
  public:
-  /// One entry that KVM looked at, in a KVM_SET_MSRS (`value` as asked for) or a KVM_GET_MSRS.
-  void saw(uint32_t msr, bool write, uint64_t value, bool taken) {
-    Accesses& accesses = of_this_reset_[msr];
-    ++(taken ? accesses.taken : accesses.refused);
-    if (write && value != 0) ++(taken ? accesses.taken_bits : accesses.refused_bits);
-  }
-
-  /// A whole ioctl with its result; entries behind the refused one were not looked at. A result of
-  /// more than there are entries, or below 0, says nothing.
+  /// A KVM_SET_MSRS (with the values asked for) or a KVM_GET_MSRS, and its result; entries behind
+  /// the refused one were not looked at. A result of more than there are entries, or below 0, says
+  /// nothing.
   void saw(bool write, std::span<const kvm_msr_entry> entries, int32_t result) {
     if (result < 0 || static_cast<std::size_t>(result) > entries.size()) return;
     const auto taken = static_cast<std::size_t>(result);
@@ -51,6 +45,13 @@ class Refusals {
     int refused = 0, taken = 0;
     int refused_bits = 0, taken_bits = 0;  // writes of something else than 0
   };
+
+  void saw(uint32_t msr, bool write, uint64_t value, bool taken) {
+    Accesses& accesses = of_this_reset_[msr];
+    ++(taken ? accesses.taken : accesses.refused);
+    if (write && value != 0) ++(taken ? accesses.taken_bits : accesses.refused_bits);
+  }
+
   std::map<uint32_t, Accesses> of_this_reset_;
   std::set<uint32_t> sworn_;
 };

@@ -590,9 +590,13 @@ struct World {
         break;
     }
     me.kvm_lied = me.kvm_lied || swallow;
+    const std::vector<kvm_msr_entry> asked(entries, entries + count);
+    const auto answer = [&](int32_t result) {
+      me.current->refusals.saw(write, asked, result);
+      return result;
+    };
     for (uint32_t i = 0; i < count; ++i) {
       FUZZ_REQUIRE(entries[i].reserved == 0, "");
-      const uint64_t wanted = entries[i].data;
       bool taken = i != stop_at;
       if (taken && write && !swallow) taken = vcpu->write(entries[i].index, entries[i].data);
       if (taken && !write) {
@@ -600,10 +604,9 @@ struct World {
         taken = value.has_value();
         if (taken) entries[i].data = *value;
       }
-      me.current->refusals.saw(entries[i].index, write, wanted, taken);
-      if (!taken) return static_cast<int32_t>(i);
+      if (!taken) return answer(static_cast<int32_t>(i));
     }
-    return static_cast<int32_t>(count) + too_much;
+    return answer(static_cast<int32_t>(count) + too_much);
   }
 
   static void log(void* ctx, uint32_t level, const char* message, uint64_t length) {

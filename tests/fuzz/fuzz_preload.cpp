@@ -503,7 +503,12 @@ struct World {
   void run_vcpu(int fd) {
     ModelVcpu* vcpu = vcpu_at(fd);
     File* file = kernel.at(fd);
-    if (mistaken(vcpu, file)) return;
+    if (mistaken(vcpu, file)) {
+      // its kvm_run is another's; the preload host still has to look the descriptor up
+      vmm_kvm_msrs_header nothing{};
+      call_with(fd, VMM_KVM_SET_MSRS, nothing);
+      return;
+    }
     if (vcpu != nullptr) judge(*vcpu, Event::run);
     running = vcpu;
     call(fd, KVM_RUN, nullptr);
