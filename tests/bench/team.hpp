@@ -53,15 +53,16 @@ class Team {
     return sum;
   }
 
-  /// `calls` calls of `call` (of a vCPU's index) in all: each thread walks over its own share of
-  /// the vCPUs, again and again. `calls` is a multiple of `vcpus` and of the threads.
+  /// `calls` calls of `call` (of a thread's number and a vCPU's index) in all: each thread walks
+  /// over its own share of the vCPUs, again and again. `calls` is a multiple of `vcpus` and of the
+  /// threads.
   template <typename Call>
   Window window(uint32_t vcpus, int calls, Call call) {
     return [this, vcpus, calls, call] {
       return run([&](uint32_t thread) {
         uint32_t vcpu = thread;
         for (uint32_t left = static_cast<uint32_t>(calls) / threads_; left > 0; --left) {
-          call(vcpu);
+          call(thread, vcpu);
           vcpu += threads_;
           if (vcpu >= vcpus) vcpu = thread;
         }

@@ -89,19 +89,27 @@ void one_ioctl_a_register(benchmark::State& state, const Setup& setup, const cha
 }
 
 /// The plugin alone, without a KVM: one VM of many vCPUs that several threads share, against as
-/// many threads that share nothing, each with a plugin instance and a VM of one vCPU. What CPUs
-/// take from each other (two threads of one core) is in both.
+/// many threads that share nothing, each with a plugin instance and a VM of its own, of which it
+/// resets one vCPU. What CPUs take from each other (two threads of one core) is in both.
 void shared_against_own(benchmark::State& state, const Setup& setup, Size size) {
   constexpr int kCalls = 8192;
   const Plugin plugin(setup.plugin);
   const BenchMachine shared(plugin.descriptor(), {.kvm = kNoKvm, .vcpus = size.vcpus});
-  std::vector<std::unique_ptr<BenchMachine>> own;
-  for (uint32_t thread = 0; thread < size.threads; ++thread)
-    own.push_back(std::make_unique<BenchMachine>(plugin.descriptor(), MachineSpec{.kvm = kNoKvm}));
+  std::vector<std::unique_ptr<BenchMachine>> machines;
+  std::vector<const BenchMachine*> own;
+  for (uint32_t thread = 0; thread < size.threads; ++thread) {
+    machines.push_back(std::make_unique<BenchMachine>(
+        plugin.descriptor(), MachineSpec{.kvm = kNoKvm, .vcpus = size.threads}));
+    own.push_back(machines.back().get());
+  }
+  const std::vector<const BenchMachine*> same(size.threads, &shared);
   Team team(size.threads);
-  compare(state, kCalls,
-          team.window(size.threads, kCalls, [&](uint32_t thread) { own[thread]->reset(0); }),
-          team.window(size.vcpus, kCalls, [&](uint32_t vcpu) { shared.reset(vcpu); }));
+  // both by the same way of pointers: they differ in what these lead to alone
+  const auto walk = [&](const std::vector<const BenchMachine*>& ways, uint32_t vcpus) {
+    return team.window(vcpus, kCalls,
+                       [&ways](uint32_t thread, uint32_t vcpu) { ways[thread]->reset(vcpu); });
+  };
+  compare(state, kCalls, walk(own, size.threads), walk(same, size.vcpus));
 }
 
 /// The hook against the bare ioctl, both on many vCPUs from many threads.
@@ -111,9 +119,10 @@ void many_against_bare(benchmark::State& state, const Setup& setup, const char* 
   BenchMachine machine = machine_that_writes(plugin, kvm, size.vcpus);
   check(machine);
   Team team(size.threads);
-  compare(state, kCalls,
-          team.window(size.vcpus, kCalls, [&](uint32_t vcpu) { machine.write_bare(vcpu); }),
-          team.window(size.vcpus, kCalls, [&](uint32_t vcpu) { machine.reset(vcpu); }));
+  compare(
+      state, kCalls,
+      team.window(size.vcpus, kCalls, [&](uint32_t, uint32_t vcpu) { machine.write_bare(vcpu); }),
+      team.window(size.vcpus, kCalls, [&](uint32_t, uint32_t vcpu) { machine.reset(vcpu); }));
   state.counters["registers"] = machine.registers();
 }
 
