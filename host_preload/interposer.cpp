@@ -390,6 +390,8 @@ int Interposer::set_msr_filter(int fd, unsigned long request, void* arg) noexcep
 
 // ---- the host's callbacks ----------------------------------------------------------------------
 
+const char* Interposer::name() const noexcept { return "vmm_preload " SVM_PMU_VERSION; }
+
 int32_t Interposer::vm_ioctl(vmm_vm_handle vm, uint32_t request, void* arg) noexcept {
   return real_ioctl_result(Vm::of(vm).fd.load(), request, arg);
 }

@@ -35,7 +35,7 @@ class Interposer final : public host_kit::Host {
   bool knows(int fd) const noexcept { return registry_.peek(fd) != nullptr; }
 
   // host_kit::Host
-  const char* name() const noexcept override { return "vmm_preload 1.0"; }
+  const char* name() const noexcept override;
   int32_t vm_ioctl(vmm_vm_handle vm, uint32_t request, void* arg) noexcept override;
   int32_t vcpu_ioctl(vmm_vcpu_handle vcpu, uint32_t request, void* arg) noexcept override;
   void log(uint32_t level, std::string_view source, std::string_view message) noexcept override;

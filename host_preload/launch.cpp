@@ -24,10 +24,11 @@ struct FlagOption {
   std::string_view name;
   bool LaunchOptions::*field;
 };
-constexpr std::array<FlagOption, 3> kFlagOptions{{
+constexpr std::array<FlagOption, 4> kFlagOptions{{
     {"--check", &LaunchOptions::check_only},
     {"--help", &LaunchOptions::help},
     {"-h", &LaunchOptions::help},
+    {"--version", &LaunchOptions::version},
 }};
 
 /// Stores the value of an option; false: there is no such option.
@@ -54,19 +55,37 @@ bool store_flag(LaunchOptions& options, std::string_view name) {
 }  // namespace
 
 std::string_view launch_help() noexcept {
-  return "vmm-run: run a virtual machine monitor with plugins it knows nothing of\n"
-         "usage: vmm-run [options] -- PROGRAM [ARGUMENT...]\n"
-         "  --plugin FILE[,KEY=VALUE...]   a plugin and its options; may be repeated\n"
+  return "Usage: vmm-run [OPTION]... [--] PROGRAM [ARGUMENT]...\n"
+         "Runs a virtual machine monitor with plugins that it knows nothing of.\n"
+         "\n"
+         "Options:\n"
+         "  --plugin FILE[,KEY=VALUE]...   a plugin and its options; may be repeated\n"
          "  --log FILE|stderr              one line an event (default: errors and warnings only,\n"
          "                                 to standard error)\n"
          "  --reset-rule strong|broad      broad: also resets of a directly booted kernel\n"
          "  --on-error fail|continue       a plugin that cannot be loaded: no VM (fail), or a VM\n"
          "                                 without it\n"
-         "  --library FILE                 the preload library, if it is not where it was "
-         "installed\n"
+         "  --library FILE                 the preload library, if it is not where it was\n"
+         "                                 installed\n"
          "  --check                        only say whether it would work\n"
+         "  --help                         this text\n"
+         "  --version                      which version this is\n"
+         "\n"
          "Exit status: that of PROGRAM; 125 it cannot work; 126 PROGRAM cannot be run; 127 not\n"
-         "found.\n";
+         "found.\n"
+         "\n"
+         "Environment:\n"
+         "  VMM_PLUGINS              what --plugin says, separated by ';'\n"
+         "  VMM_PRELOAD_LOG          what --log says\n"
+         "  VMM_PRELOAD_RESET_RULE   what --reset-rule says\n"
+         "  VMM_PRELOAD_ON_ERROR     what --on-error says\n"
+         "\n"
+         "Options go before the environment, and become it for PROGRAM; LD_PRELOAD gets the "
+         "preload\n"
+         "library.\n"
+         "\n"
+         "Examples:\n"
+         "    $ vmm-run --plugin svm_pmu.so,pmu-cap-disabled=on -- qemu-system-x86_64 -accel kvm\n";
 }
 
 tl::expected<LaunchOptions, std::string> parse_launch(const std::vector<std::string>& arguments) {
@@ -91,7 +110,7 @@ tl::expected<LaunchOptions, std::string> parse_launch(const std::vector<std::str
     if (!inline_value) ++at;
   }
   options.command.assign(arguments.begin() + static_cast<std::ptrdiff_t>(at), arguments.end());
-  if (options.command.empty() && !options.help)
+  if (options.command.empty() && !options.help && !options.version)
     return tl::unexpected(std::string("no program was named; see --help"));
   return options;
 }

@@ -19,6 +19,7 @@ struct LaunchOptions {
   std::string library;  ///< the preload library; empty = look for it
   bool check_only = false;
   bool help = false;
+  bool version = false;
   std::vector<std::string> command;  ///< the program and its arguments
 };
 

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "host_kit/plugin_library.hpp"
+#include "host_kit/version.hpp"
 #include "host_preload/config.hpp"
 #include "host_preload/launch.hpp"
 #include "host_preload/program_check.hpp"
@@ -125,6 +126,8 @@ int main(int argc, char** argv) {
   auto options = parse_launch({argv + 1, argv + argc});
   if (!options) return stop(kCannotWork, options.error());
   if (options->help) return std::fputs(launch_help().data(), stdout) < 0 ? kCannotWork : 0;
+  if (options->version)
+    return std::puts(host_kit::version_line("vmm-run").c_str()) < 0 ? kCannotWork : 0;
   const auto program = find_program(options->command.front());
   if (!program) return stop(kNotFound, program.error());
   if (const Result result = set_up(*options, *program); !result)

@@ -27,7 +27,8 @@ struct Options {
   uint32_t log_level = 200;  ///< VMM_LOG_*
 };
 
-/// One row of the option table; the texts are for --help, the README and error messages.
+/// One row of the option table; the texts are for options_help, svm_pmu(7), the README and error
+/// messages.
 struct OptionRow {
   const char* key;
   const char* values;
@@ -44,7 +45,9 @@ struct OptionRow {
   ROW("pmu-reset", SVM_PMU_BOOL_VALUES, "on", "reset the AMD PMU registers with the vCPU")         \
   ROW("pmu-state", SVM_PMU_BOOL_VALUES, "on",                                                      \
       "name the AMD PMU registers for the host to save and restore")                               \
-  ROW("verify", SVM_PMU_BOOL_VALUES, "off", "read back after a reset: no selector may be enabled") \
+  ROW("verify", SVM_PMU_BOOL_VALUES, "off",                                                        \
+      "read back after a reset: no selector may be enabled; costs two ioctls a reset, also where " \
+      "the host lends a batch")                                                                    \
   ROW("strict", SVM_PMU_BOOL_VALUES, "off",                                                        \
       "what cannot be applied is an error instead of a warning")                                   \
   ROW("log-level", "error|warning|info|debug", "warning", "the least severe lines to log")

@@ -10,6 +10,7 @@
 #include <boost/test/unit_test.hpp>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <regex>
 #include <sstream>
 #include <string>
 
@@ -216,6 +217,21 @@ BOOST_AUTO_TEST_CASE(help_shows_commands_and_examples) {
   }
   BOOST_TEST(host_stub({"run", "--help"}).status == 0);
   BOOST_TEST(host_stub({}).status == 2);
+  BOOST_TEST(host_stub({"--version"}).out.rfind("host_stub 1.", 0) == 0u);
+}
+
+BOOST_AUTO_TEST_CASE(help_all_is_the_help_of_every_command) {
+  const std::string main_help = host_stub({"--help"}).out, all = host_stub({"--help-all"}).out;
+  const std::regex command("^  ([a-z]+)  ");
+  int commands = 0;
+  std::istringstream lines(main_help);
+  std::smatch match;
+  for (std::string line; std::getline(lines, line);) {
+    if (!std::regex_search(line, match, command)) continue;
+    ++commands;
+    BOOST_TEST(has(all, host_stub({match[1], "--help"}).out));
+  }
+  BOOST_TEST(commands >= 4);
 }
 
 BOOST_AUTO_TEST_CASE(json_is_one_object_a_line) {

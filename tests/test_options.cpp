@@ -5,8 +5,10 @@
 #include <boost/test/data/test_case.hpp>
 #include <boost/test/unit_test.hpp>
 #include <cerrno>
+#include <fstream>
 #include <ostream>
 #include <string>
+#include <vector>
 
 #include "bad_options.hpp"
 #include "options.hpp"
@@ -48,6 +50,32 @@ BOOST_AUTO_TEST_CASE(the_table_names_the_defaults_that_the_parser_has) {
   BOOST_TEST(given->verify == defaults->verify);
   BOOST_TEST(given->strict == defaults->strict);
   BOOST_TEST(given->log_level == defaults->log_level);
+}
+
+/// The row that README.md has for an option.
+std::string readme_row(const svm_pmu::OptionRow& row) {
+  std::string values = row.values;
+  if (values == SVM_PMU_BOOL_VALUES) {
+    values = "boolean";
+  } else {
+    for (std::size_t at = 0; (at = values.find('|', at)) != std::string::npos; at += 4)
+      values.replace(at, 1, "`, `");
+    values = "`" + values + "`";
+  }
+  return "| `" + std::string(row.key) + "` | " + values + " | " + row.default_value + " | " +
+         row.help + " |";
+}
+
+BOOST_AUTO_TEST_CASE(the_readme_has_the_rows_of_the_table_and_no_other) {
+  std::ifstream readme(README);
+  BOOST_REQUIRE(readme);
+  std::vector<std::string> rows, wanted;
+  std::string line;
+  while (std::getline(readme, line) && line != "## Options of the plugin") continue;
+  while (std::getline(readme, line) && line.rfind("## ", 0) != 0)
+    if (line.rfind("| `", 0) == 0) rows.push_back(line);
+  for (const svm_pmu::OptionRow& row : svm_pmu::kOptionTable) wanted.push_back(readme_row(row));
+  BOOST_TEST(rows == wanted, boost::test_tools::per_element());
 }
 
 struct BoolWord {

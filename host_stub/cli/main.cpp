@@ -6,6 +6,7 @@
 #include <exception>
 
 #include "cli/command.hpp"
+#include "host_kit/version.hpp"
 
 namespace host_stub {
 namespace {
@@ -31,40 +32,75 @@ constexpr Command kCommands[] = {
 constexpr const char* kExamples = R"(
 Examples:
   Bug 2 on a simulated kernel, without and with the plugin:
-    host_stub run --kvm sim:linux-6.12 --scenario boot,perf,reset,boot
-    host_stub run --kvm sim:linux-6.12 --plugin svm_pmu.so --scenario boot,perf,reset,boot
+    $ host_stub run --kvm sim:linux-6.12 --scenario boot,perf,reset,boot
+    $ host_stub run --kvm sim:linux-6.12 --plugin svm_pmu.so --scenario boot,perf,reset,boot
   Bug 1: no PMU for the guest:
-    host_stub run --plugin svm_pmu.so --options pmu-cap-disabled=true --scenario boot
-  On the real KVM, with the deny filter:
-    host_stub run --kvm /dev/kvm --plugin svm_pmu.so \
-                  --options pmu-cap-disabled=true,pmu-off-method=msr-filter --scenario boot,reset,boot
+    $ host_stub run --plugin svm_pmu.so --options pmu-cap-disabled=true --scenario boot
+  On the real KVM:
+    $ host_stub run --kvm /dev/kvm --plugin svm_pmu.so --scenario boot,reset,boot
   What this host needs:
-    host_stub probe
+    $ host_stub probe
   Every simulated host, guest and option of Linux 6.12, judged:
-    host_stub matrix --plugin svm_pmu.so --filter linux-6.12
-  How well a VMM of yours plays host:
-    host_stub conformance-host --runs record.jsonl     # run it with each of these options
-    host_stub conformance-host record.jsonl
+    $ host_stub matrix --plugin svm_pmu.so --filter linux-6.12
+  How well a VMM of yours plays host: run it with each of the options that the first line prints
+    $ host_stub conformance-host --runs record.jsonl
+    $ host_stub conformance-host record.jsonl
   Does a plugin keep the rules of the ABI?
-    host_stub validate --plugin svm_pmu.so --options pmu-cap-disabled=true
+    $ host_stub validate --plugin svm_pmu.so --options pmu-cap-disabled=true
   What a KVM answers:
-    host_stub facts --kvm sim:linux-6.1,enable_pmu=N
-
-'host_stub COMMAND --help' lists the options of a command.
+    $ host_stub facts --kvm sim:linux-6.1,enable_pmu=N
 )";
 
-void print_help() {
+void print_commands() {
   fmt::print(
-      "host_stub COMMAND [OPTION]...: plays the VMM that calls a plugin's hooks\n\nCommands:\n");
+      "Usage: host_stub COMMAND [OPTION]...\n"
+      "Plays the VMM that calls a plugin's hooks.\n\nCommands:\n");
   for (const Command& command : kCommands) fmt::print("  {:<18}{}\n", command.name, command.help);
-  fmt::print("{}", kExamples);
+  fmt::print(
+      "\n'host_stub COMMAND --help' lists the options of a command, 'host_stub --help-all' those "
+      "of\n"
+      "all commands; 'host_stub --version' says which version this is.\n");
 }
 
-int dispatch(const Arguments& words) {
-  if (words.empty() || words.front() == "--help" || words.front() == "help") {
-    print_help();
-    return words.empty() ? kExitUsage : kExitGood;
+int print_help() {
+  print_commands();
+  fmt::print("{}", kExamples);
+  return kExitGood;
+}
+
+/// The whole reference; the manual page is made of it.
+int print_help_of_all() {
+  print_commands();
+  fmt::print("\nOptions:\n");
+  for (const Command& command : kCommands) {
+    fmt::print("\n");
+    command.run({"--help"});
   }
+  fmt::print("{}", kExamples);
+  return kExitGood;
+}
+
+int print_version() {
+  fmt::print("{}\n", host_kit::version_line("host_stub"));
+  return kExitGood;
+}
+
+/// What may stand instead of a command.
+constexpr struct {
+  const char* name;
+  int (*run)();
+} kQuestions[] = {{"--help", print_help},
+                  {"help", print_help},
+                  {"--help-all", print_help_of_all},
+                  {"--version", print_version}};
+
+int dispatch(const Arguments& words) {
+  if (words.empty()) {
+    print_help();
+    return kExitUsage;
+  }
+  for (const auto& question : kQuestions)
+    if (words.front() == question.name) return question.run();
   const auto* command = std::find_if(std::begin(kCommands), std::end(kCommands),
                                      [&](const Command& c) { return c.name == words.front(); });
   if (command == std::end(kCommands)) {

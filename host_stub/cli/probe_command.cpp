@@ -155,7 +155,7 @@ int probe_command(const Arguments& arguments) {
     fmt::print(
         "{}\nVMs are made and closed; they run nothing. Where the vPMU is off KVM may log one "
         "line,\n"
-        "\"Unhandled WRMSR(0xc0010004)\" (kvm.report_ignored_msrs).\n"
+        "\"Unhandled WRMSR(0xc0010004)\" (kvm.report_ignored_msrs).\n\n"
         "Exit status: 0 KVM was asked; 1 it could not be; 2 usage.\n",
         help_of(d));
     return kExitGood;

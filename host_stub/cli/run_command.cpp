@@ -45,7 +45,7 @@ po::options_description describe(RunOptions& o) {
     ("scenario", po::value(&o.scenario)->default_value("boot,perf,reset,boot")->value_name("STEPS"),
      "what happens, step by step")
     ("cpuid", po::value(&o.cpuid)->default_value("host")->value_name("MODEL"),
-     "PMU in the guest's CPUID: host, plain, core, v2[=N]; then ,vendor=amd|hygon|intel")
+     "PMU in the guest's CPUID: host, plain, core, v2[=N]; then ,vendor=amd, hygon or intel")
     ("fault", po::value(&o.faults)->value_name("SCRIPT"),
      "make ioctls fail, e.g. set_msrs:short@3; may be repeated")
     ("expect", po::value(&o.expected)->value_name("TEXT"), "a line of the guest or the log must hold it")

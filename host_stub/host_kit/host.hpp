@@ -24,7 +24,7 @@ class Host {
  public:
   virtual ~Host() = default;
 
-  /// For log lines of plugins, "host_stub 1.0"; constant.
+  /// For log lines of plugins, "host_stub 1.0.0"; constant.
   virtual const char* name() const noexcept = 0;
 
   virtual int32_t vm_ioctl(vmm_vm_handle vm, uint32_t request, void* arg) noexcept = 0;

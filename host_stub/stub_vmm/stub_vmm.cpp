@@ -267,6 +267,8 @@ vmm_vcpu_handle StubVmm::handle_of(uint32_t index) {
 
 // ---- host_kit::Host ----------------------------------------------------------------------------
 
+const char* StubVmm::name() const noexcept { return "host_stub " SVM_PMU_VERSION; }
+
 int32_t StubVmm::vm_ioctl(vmm_vm_handle vm, uint32_t request, void* arg) noexcept {
   return reinterpret_cast<Vm*>(vm)->ioctl(request, arg);
 }

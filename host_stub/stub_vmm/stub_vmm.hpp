@@ -77,7 +77,7 @@ class StubVmm final : public host_kit::Host {
   vmm_vcpu_handle handle_of(uint32_t index);
 
   // host_kit::Host
-  const char* name() const noexcept override { return "host_stub"; }
+  const char* name() const noexcept override;
   int32_t vm_ioctl(vmm_vm_handle vm, uint32_t request, void* arg) noexcept override;
   int32_t vcpu_ioctl(vmm_vcpu_handle vcpu, uint32_t request, void* arg) noexcept override;
   void log(uint32_t level, std::string_view source, std::string_view message) noexcept override;

@@ -550,6 +550,7 @@ BOOST_AUTO_TEST_CASE(the_launcher_says_what_cannot_work) {
   BOOST_TEST(status({"--plugin", TEST_PLUGIN, "--", "no-such-program"}) == 127);
   BOOST_TEST(status({"--plugin", TEST_PLUGIN, "--log", "/no/such/log", "--", "sh"}) == 125);
   BOOST_TEST(status({"--help"}) == 0);
+  BOOST_TEST(status({"--version"}) == 0);
 }
 
 BOOST_AUTO_TEST_CASE(qemu_in_its_sandbox) {
