@@ -13,6 +13,7 @@ build_packages=(
 test_packages=(
   git clang gcc-multilib clang-format-14 shellcheck binutils python3 qemu-system-x86 qemu-utils valgrind
   abigail-tools libbenchmark-dev strace
+  help2man mandoc man-db groff-base dpkg-dev make pkg-config
 )
 
 case "${1:-}" in
