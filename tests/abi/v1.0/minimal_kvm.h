@@ -27,12 +27,22 @@ struct device {
   struct msr_list written;
 };
 
+static int is_saved(const struct vmm_msr* msrs, uint32_t count, uint32_t index) {
+  for (uint32_t i = 0; i < count; i++)
+    if (msrs[i].index == index && msrs[i].flags & VMM_MSR_SAVED) return 1;
+  return 0;
+}
+
 /* The add of a vmm_msr_sink whose sink_ctx is a struct msr_list. */
 static int32_t add_msrs(void* sink_ctx, const struct vmm_msr* msrs, uint32_t count) {
   struct msr_list* list = sink_ctx;
   if (!msrs || count == 0) return -EINVAL;
-  for (uint32_t i = 0; i < count; i++)
-    if (msrs[i].flags & ~list->known_flags) return -EINVAL;
+  for (uint32_t i = 0; i < count; i++) {
+    if (msrs[i].flags & ~list->known_flags || msrs[i].flags == VMM_MSR_REQUIRED) return -EINVAL;
+    if (msrs[i].flags & VMM_MSR_SAVED && (is_saved(list->msrs, list->header.nmsrs, msrs[i].index) ||
+                                          is_saved(msrs, i, msrs[i].index)))
+      return -EEXIST;
+  }
   if (count > VMM_KVM_MAX_MSRS - list->header.nmsrs) return -ENOSPC;
   memcpy(list->msrs + list->header.nmsrs, msrs, count * sizeof *msrs);
   list->header.nmsrs += count;
