@@ -19,7 +19,7 @@ for tool in debootstrap lintian help2man dpkg-shlibdeps; do
   command -v $tool >/dev/null || skip "no $tool"
 done
 mirror=$(sed -nE 's/^(URIs:|deb( \[[^]]*\])?) *(https?:\/\/[^ ]*debian) *(bookworm.*)?$/\3/p' \
-  /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null | head -n 1)
+  /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null | head -n 1) || true
 [[ $mirror ]] || skip "no Debian mirror among the sources of apt"
 
 # ---- the packages
@@ -57,6 +57,7 @@ cp build/package/*.deb "$root/tmp"
 in_root apt-get install -qq -y --no-install-recommends libboost-program-options1.74.0 libfmt9 \
   >/dev/null 2>&1
 files >"$work/before"
+# shellcheck disable=SC2016 # for the shell in there
 in_root sh -ec 'apt-get install -qq -y --no-install-recommends /tmp/svm-pmu_*.deb >/dev/null 2>&1
   vmm-run --version
   host_stub --version
@@ -84,8 +85,8 @@ diff "$work/before" "$work/after" || { echo "svm-pmu leaves files behind"; exit 
 echo "svm-pmu: installed, run, purged without a trace"
 
 # ---- the development package: the guide, with what is installed
-in_root apt-get install -qq -y --no-install-recommends gcc libc6-dev make pkg-config cmake \
-  /tmp/svm-pmu_*.deb /tmp/svm-pmu-dev_*.deb >/dev/null 2>&1
+in_root sh -c 'apt-get install -qq -y --no-install-recommends gcc libc6-dev make pkg-config cmake \
+  /tmp/svm-pmu_*.deb /tmp/svm-pmu-dev_*.deb >/dev/null 2>&1'
 mkdir -p "$root/tmp/consumer"
 cp tests/consumer/*.sh abi/PLUGINS.md "$root/tmp/consumer"
 in_root bash /tmp/consumer/follow_page.sh /tmp/consumer/PLUGINS.md /tmp/guide
@@ -94,6 +95,6 @@ in_root bash -ec 'dpkg -L svm-pmu-dev | grep -q /examples/Makefile$
 rm -rf "$root/tmp/consumer" "$root/tmp/guide" "$root/tmp/made"
 rm -f "$root"/usr/lib/*/vmm/plugins/reset_count.so # the guide installed it
 in_root apt-get purge -qq -y svm-pmu-dev svm-pmu >/dev/null 2>&1
-left=$(files | grep -E 'svm|vmm' || true)
+left=$(files | grep -E '/(svm[-_]pmu|host_stub|vmm)([-./]|$)' || true)
 [[ -z $left ]] || { echo "left behind: $left"; exit 1; }
 echo "svm-pmu-dev: guide and examples followed from installed files, purged without a trace"
