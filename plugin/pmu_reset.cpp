@@ -90,7 +90,8 @@ void write(Reset& reset, std::span<const vmm_msr> entries) noexcept {
     // GLOBAL_CTL has two places: refused at the first for whatever reason, it is there if the
     // second takes it
     const auto done = static_cast<std::size_t>(taken);
-    for (const vmm_msr& entry : entries.first(done)) reset.absent &= ~msr_bit(entry.index);
+    if (reset.absent != 0)
+      for (const vmm_msr& entry : entries.first(done)) reset.absent &= ~msr_bit(entry.index);
     entries = entries.subspan(done);
     if (entries.empty()) return;
     examine_refused(reset, entries.front());
