@@ -152,7 +152,6 @@ void load(benchmark::State& state, const Setup& setup) {
 // ---- all of them -------------------------------------------------------------------------------
 
 void add(const Setup& setup, const std::string& name, std::function<void(benchmark::State&)> body) {
-  // NOLINTNEXTLINE(clang-analyzer-cplusplus.NewDeleteLeaks): the library keeps it
   benchmark::RegisterBenchmark(name.c_str(),
                                [body = std::move(body)](benchmark::State& state) {
                                  try {

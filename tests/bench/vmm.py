@@ -126,7 +126,7 @@ def start_rows(options):
                   "one more program starts, which loads the plugin to check it"),
         start_row(options, "the same, by LD_PRELOAD and VMM_PLUGINS",
                   ((), preload_environment(options)), "<= 1.02",
-                  "the libraries of the plugin, C++'s above all, are loaded and linked"),
+                  "the plugin and its libraries are loaded, and linked in a process of many libraries"),
         start_row(options, "the same with the C++ library alone preloaded",
                   ((), {"LD_PRELOAD": "libstdc++.so.6"})),
     ]
