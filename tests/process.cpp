@@ -9,7 +9,7 @@
 #include <cstdlib>
 #include <stdexcept>
 
-extern char** environ;
+extern char** environ;  // NOLINT(readability-redundant-declaration): POSIX leaves it to us
 
 namespace {
 

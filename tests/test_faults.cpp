@@ -27,7 +27,7 @@ struct Faulty {
     vm = kvm->create_vm().value();
     vcpu = vm->create_vcpu(0).value();
   }
-  int32_t set(std::vector<kvm_msr_entry> entries) {
+  int32_t set(const std::vector<kvm_msr_entry>& entries) const {
     MsrRequest request;
     for (const kvm_msr_entry& entry : entries) request.add(entry);
     return vcpu->ioctl(VMM_KVM_SET_MSRS, request.arg());

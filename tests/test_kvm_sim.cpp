@@ -17,7 +17,8 @@ constexpr uint32_t kList = VMM_KVM_GET_MSR_INDEX_LIST;
 constexpr int32_t kRefused = 0;
 
 bool mentions(const std::string& text, std::initializer_list<const char*> words) {
-  return std::ranges::all_of(words, [&](const char* word) { return text.find(word) != text.npos; });
+  return std::ranges::all_of(
+      words, [&](const char* word) { return text.find(word) != std::string_view::npos; });
 }
 
 std::string spec_error(const char* spec) {

@@ -15,7 +15,6 @@
 
 namespace bdata = boost::unit_test::data;
 
-using svm_pmu::Options;
 using svm_pmu::parse_options;
 using svm_pmu::PmuOffMethod;
 

@@ -67,7 +67,7 @@ BOOST_AUTO_TEST_CASE(a_plugin_that_was_closed_is_gone_and_leaves_nothing_in_memo
     return;
   }
   constexpr int kRounds = 1000;
-  constexpr std::size_t kSlack = 64 * 1024;  // caches of the C and C++ libraries
+  constexpr std::size_t kSlack = std::size_t{64} * 1024;  // caches of the C and C++ libraries
   BOOST_REQUIRE(!mapped());
   for (int round = 0; round < 10; ++round) live_once("");
   BOOST_TEST(!mapped());

@@ -20,7 +20,7 @@ constexpr Plan kVersion2{Plan::extended, 6, true, 0x3f};
 
 /// CPUID leaves that the fixture's models cannot make.
 constexpr CpuidResult kFeaturesWithoutCore{};
-constexpr CpuidResult kPerfMonV2With(uint32_t counters) { return {1, counters, 0, 0}; }
+constexpr CpuidResult perfmon_v2_with(uint32_t counters) { return {1, counters, 0, 0}; }
 
 void no_cpuid(vmm_host& host) { host.get_cpuid = nullptr; }
 
@@ -195,7 +195,7 @@ BOOST_AUTO_TEST_CASE(perfmonv2_without_the_extended_bank_is_for_the_four_legacy_
   for (const auto& row : rows) {
     Rig rig;
     rig.host.other_cpuid[0x80000001] = kFeaturesWithoutCore;
-    rig.host.other_cpuid[0x80000022] = kPerfMonV2With(row.claimed);
+    rig.host.other_cpuid[0x80000022] = perfmon_v2_with(row.claimed);
     host_kit::MsrBatch batch(64);
     BOOST_TEST(rig.vm.reset(0, batch.sink()) == 0);
     BOOST_TEST(text_of(batch.entries()) == text_of(writes_of(row.plan)));

@@ -123,10 +123,10 @@ bool skipped(const char* why) {
 
 /// From now on any system call of this process but write and exit kills it.
 bool enter_sandbox() {
-  constexpr auto load = [](std::size_t offset) {
+  const auto load = [](std::size_t offset) {
     return sock_filter BPF_STMT(BPF_LD | BPF_W | BPF_ABS, static_cast<uint32_t>(offset));
   };
-  constexpr auto if_equal = [](uint32_t value, uint8_t then, uint8_t otherwise) {
+  const auto if_equal = [](uint32_t value, uint8_t then, uint8_t otherwise) {
     return sock_filter BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, value, then, otherwise);
   };
   std::array filter{

@@ -15,7 +15,7 @@ using namespace host_stub;
 BOOST_AUTO_TEST_CASE(the_page_and_the_table_have_the_same_rules_in_the_same_order) {
   std::ifstream page(ABI_PAGE);
   BOOST_REQUIRE(page);
-  const std::regex head("^- \\*\\*VMM-([0-9]+)\\*\\* .*");
+  const std::regex head(R"(^- \*\*VMM-([0-9]+)\*\* .*)");
   std::vector<unsigned> on_the_page, in_the_table;
   std::smatch match;
   for (std::string line; std::getline(page, line);)

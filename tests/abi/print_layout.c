@@ -14,6 +14,7 @@
 #define VALUE(c) printf("value %s %u\n", #c, (unsigned)(c))
 #define TEXT(c) printf("text %s %s\n", #c, c)
 
+/* NOLINTBEGIN(bugprone-sizeof-expression): members may be pointers */
 int main(void) {
   VALUE(VMM_PLUGIN_ABI_MAJOR);
   VALUE(VMM_PLUGIN_ABI_MINOR);
@@ -96,3 +97,4 @@ int main(void) {
   MEMBER(vmm_plugin, get_extension);
   return 0;
 }
+/* NOLINTEND(bugprone-sizeof-expression) */

@@ -55,7 +55,7 @@ class TemporaryFolder {
   TemporaryFolder& operator=(const TemporaryFolder&) = delete;
 
   std::string file(const std::string& name, const std::string& content, mode_t mode = 0644) const {
-    const std::string path = path_ + "/" + name;
+    std::string path = path_ + "/" + name;
     std::ofstream(path, std::ios::binary) << content;
     chmod(path.c_str(), mode);
     return path;
@@ -442,6 +442,7 @@ BOOST_AUTO_TEST_CASE(threads_that_fill_the_table) {
   FdTable<int> table;
   std::array<int, 4> objects{};
   std::vector<std::thread> threads;
+  threads.reserve(objects.size());
   for (int t = 0; t < 4; ++t)
     threads.emplace_back([&, t] {
       for (int fd = t; fd < 20000; fd += 4) table.put(fd, &objects[static_cast<std::size_t>(t)]);
