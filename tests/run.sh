@@ -1,19 +1,30 @@
 #!/usr/bin/env bash
 # Installs what is missing, builds and runs all tests:
 #   bash tests/run.sh            everything, as continuous integration does
-#   bash tests/run.sh STAGE...   only these stages: format release clang asan tsan
-# Each stage but "format" is a CMake preset, built with warnings as errors and run by ctest. Ends
+#   bash tests/run.sh STAGE...   only these stages; an unknown one names them all
+# A stage is a script or a CMake preset. A preset is built with warnings as errors and run by ctest:
+#   release   g++, everything          asan      clang, ASan and UBSan, everything
+#   clang     clang, the product       asan-gcc  g++, ASan and UBSan, the product
+#                                      tsan      g++, TSan, what has threads
+# The builds go on, at the lowest priority, while the stages before them still run their tests. Ends
 # with a summary; exit status 0 only if nothing failed. A test that needs what this machine lacks is
 # skipped with its reason, which the summary repeats.
+# shellcheck disable=SC2317 # a stage's script may be a function, called by its name
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 
-all_stages=(format release clang asan tsan)
+all_stages=(format lint release clang asan asan-gcc tsan fuzz)
+declare -A scripts=(
+  [format]=check_format
+  [lint]='bash tests/lint/run.sh'
+  [lint-all]='bash tests/lint/run.sh all'
+  [fuzz]='bash tests/fuzz/run.sh'
+)
 stages=("$@")
 ((${#stages[@]})) || stages=("${all_stages[@]}")
 for stage in "${stages[@]}"; do
-  if [[ " ${all_stages[*]} " != *" $stage "* ]]; then
-    echo "tests/run.sh: no stage '$stage'; there are: ${all_stages[*]}" >&2
+  if [[ " ${all_stages[*]} ${!scripts[*]} " != *" $stage "* ]]; then
+    echo "tests/run.sh: no stage '$stage'; there are: ${all_stages[*]} lint-all" >&2
     exit 2
   fi
 done
@@ -24,38 +35,67 @@ jobs=$(nproc)
 passed=0 failed=0 skipped=0
 summary=()
 
+# The product, as its tests reach it: the suites that load the plugin, and the ABI's cases.
+plugin_suites=(plugin_{reset,faults,vm_created,state,threads,sandbox,lifetime})
 # The thread sanitizer has nothing to say of tests with one thread: these have several.
-threaded=(plugin_threads plugin_reset kvm_sim kvm_sim_events kvm_device preload preload_parts)
+threaded_suites=(plugin_threads plugin_reset kvm_sim kvm_sim_events kvm_device preload preload_parts)
 
 # What a stage builds and runs. The end-to-end tests and those that call compilers themselves are
-# about the product, not about the compiler or the sanitizer: once is enough.
+# about the product, not about the compiler or the sanitizer: once is enough. The simulator, the
+# host stub and their tests see both compilers in "release" and "asan".
 choose() { # PRESET: sets build_arguments and ctest_arguments
+  local suites folders
+  case $1 in
+    clang) suites=("${plugin_suites[@]}") folders=(plugin host_preload abi/examples tests/abi) ;;
+    asan-gcc)
+      suites=("${plugin_suites[@]}" options host_kit)
+      folders=(plugin abi/examples tests/abi tests/plugins)
+      ;;
+    tsan) suites=("${threaded_suites[@]}") folders=(plugin) ;;
+    *) suites=() folders=() ;;
+  esac
   build_arguments=() ctest_arguments=()
   [[ $1 == release ]] || ctest_arguments=(--label-exclude once)
-  if [[ $1 == tsan ]]; then
-    build_arguments=(--target svm_pmu "${threaded[@]/#/test_}")
-    ctest_arguments+=(--tests-regex "^($(IFS='|' && echo "${threaded[*]}"))/")
-  fi
+  ((${#suites[@]})) || return
+  build_arguments=(--target "${folders[@]/%//all}" "${suites[@]/#/test_}")
+  [[ " ${folders[*]} " == *" tests/abi "* ]] && suites+=(abi)
+  ctest_arguments+=(--tests-regex "^($(IFS='|' && echo "${suites[*]}"))/")
 }
 
-run_preset() { # PRESET: configure, build, test; counts into passed, failed, skipped
+# Builds the presets one after another; says "STATUS SECONDS" of each when it is done.
+build() { # PRESET...
+  local preset begin status
+  for preset in "$@"; do
+    begin=$SECONDS status=0
+    choose "$preset"
+    { cmake --preset "$preset" &&
+      nice -n 19 cmake --build --preset "$preset" -j "$jobs" "${build_arguments[@]}"; } \
+      >"build/log-$preset.txt" 2>&1 || status=1
+    echo "$status $((SECONDS - begin))"
+  done
+}
+
+run_preset() { # PRESET: waits for its build, tests; counts into passed, failed, skipped
   local preset=$1 log=build/log-$1.txt out=build/ctest-$1.txt
-  choose "$preset"
-  if ! { cmake --preset "$preset" &&
-    cmake --build --preset "$preset" -j "$jobs" "${build_arguments[@]}"; } >"$log" 2>&1; then
+  local status seconds begin ok bad skip
+  read -r -u "$builder" status seconds
+  if ((status != 0)); then
     grep -E "error|FAILED|warning" "$log" | head -50
     echo "the build of '$preset' failed; its log is $log"
     failed=$((failed + 1))
     return 1
   fi
+  choose "$preset"
+  begin=$SECONDS
   ctest --preset "$preset" -j "$jobs" "${ctest_arguments[@]}" >"$out" 2>&1
-  local status=$? ok bad skip
+  status=$?
   ok=$(grep -cE '^ *[0-9]+/[0-9]+ .* Passed ' "$out")
   skip=$(grep -cE '^ *[0-9]+/[0-9]+ .*\*\*\*Skipped' "$out")
   bad=$(grep -cE '^ *[0-9]+/[0-9]+ .*(\*\*\*|\(Failed\)|Not Run)' "$out")
   bad=$((bad - skip))
   ((status != 0 && bad == 0)) && bad=1
   passed=$((passed + ok)) failed=$((failed + bad)) skipped=$((skipped + skip))
+  parts=": build $seconds s, tests $((SECONDS - begin)) s"
   if ((status != 0)); then
     cat "$out"
     return 1
@@ -67,11 +107,8 @@ run_preset() { # PRESET: configure, build, test; counts into passed, failed, ski
   return 0
 }
 
-run_format() {
-  local files scripts
-  mapfile -t files < <(git ls-files '*.h' '*.hpp' '*.c' '*.cpp')
-  mapfile -t scripts < <(git ls-files '*.sh' '.ci/run')
-  if clang-format-14 --dry-run --Werror "${files[@]}" && shellcheck "${scripts[@]}"; then
+run_script() { # COMMAND...
+  if "$@"; then
     passed=$((passed + 1))
     return 0
   fi
@@ -79,19 +116,31 @@ run_format() {
   return 1
 }
 
+check_format() {
+  local files
+  mapfile -t files < <(git ls-files '*.h' '*.hpp' '*.c' '*.cpp')
+  clang-format-14 --dry-run --Werror "${files[@]}"
+}
+
+presets=()
+for stage in "${stages[@]}"; do
+  [[ -v scripts[$stage] ]] || presets+=("$stage")
+done
+exec {builder}< <(build "${presets[@]}")
+
 for stage in "${stages[@]}"; do
   echo "== $stage"
-  begin=$SECONDS
-  result=FAILED
-  if [[ $stage == format ]]; then
-    run_format && result=passed
+  begin=$SECONDS result=FAILED parts=''
+  if [[ -v scripts[$stage] ]]; then
+    # shellcheck disable=SC2086 # a command and its arguments
+    run_script ${scripts[$stage]} && result=passed
   else
     run_preset "$stage" && result=passed
   fi
-  summary+=("$(printf '%-8s %s in %d s' "$stage" "$result" $((SECONDS - begin)))")
+  summary+=("$(printf '%-9s %s in %d s%s' "$stage" "$result" $((SECONDS - begin)) "$parts")")
 done
 
 echo
-printf '%s\n' "${summary[@]}"
+printf '%s\n' "${summary[@]}" "all in $SECONDS s"
 echo "$passed passed, $failed failed, $skipped skipped"
 ((failed == 0))
