@@ -11,7 +11,8 @@ build_packages=(
   linux-libc-dev
 )
 test_packages=(
-  git clang clang-tidy-14 cppcheck gcc-multilib clang-format-14 shellcheck binutils python3 qemu-system-x86 qemu-utils valgrind
+  git clang clang-format-14 clang-tidy-14 cppcheck shellcheck
+  gcc-multilib binutils python3 qemu-system-x86 qemu-utils valgrind
   abigail-tools libbenchmark-dev strace
   help2man mandoc man-db groff-base dpkg-dev make pkg-config
 )

@@ -99,7 +99,7 @@ void line_string(struct line* line, const char* key, const char* value) {
     return;
   }
   line_text(line, "\"");
-  for (size_t i = 0; value[i] && i < 256; i++) {
+  for (size_t i = 0; i < 256 && value[i]; i++) {
     const unsigned char c = (unsigned char)value[i];
     char escaped[7] = {(char)c, 0};
     if (c < 0x20 || c >= 0x7f || c == '"' || c == '\\')

@@ -49,6 +49,7 @@ tl::expected<vmm_plugin, std::string> check_descriptor(const vmm_plugin* found) 
   vmm_plugin copy{};
   // whole words only: a size that ends inside a field must not tear a pointer
   const std::size_t size = std::min<std::size_t>(found->struct_size, sizeof copy);
+  // cppcheck-suppress pointerSize ; a pointer's size is meant
   std::memcpy(&copy, found, size - size % sizeof(void*));
   copy.struct_size = sizeof copy;
   if (copy.abi_minor <= VMM_PLUGIN_ABI_MINOR && copy.flags != 0)

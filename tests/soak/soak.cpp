@@ -226,6 +226,7 @@ class Life {
     registers_ = guests_registers(*cpuid);
     kvm_ = with_faults(std::move(sim), std::move(*plan));
     SoakHost host(case_, *cpuid);
+    // cppcheck-suppress danglingLifetime ; what reads it runs in this call
     host_ = &host;
     ++totals_.vms;
     const auto plugin = create();
