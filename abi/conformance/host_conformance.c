@@ -440,7 +440,7 @@ const struct vmm_plugin* vmm_plugin_v1(void) {
       .abi_major = VMM_PLUGIN_ABI_MAJOR,
       .abi_minor = VMM_PLUGIN_ABI_MINOR,
       .name = "host_conformance",
-      .version = "1.0.0",
+      .version = SVM_PMU_VERSION,
       .description = "records what a host does, asks its callbacks and fails on purpose",
       .options_help =
           "record=FILE: append JSON lines to this file\n"

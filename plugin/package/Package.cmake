@@ -63,10 +63,12 @@ set(CPACK_DEBIAN_RUNTIME_DESCRIPTION "fixes for KVM's AMD vPMU, for any virtual 
 set(CPACK_DEBIAN_DEVEL_PACKAGE_NAME svm-pmu-dev)
 set(CPACK_DEBIAN_DEVEL_PACKAGE_SECTION libdevel)
 set(CPACK_DEBIAN_DEVEL_PACKAGE_MULTIARCH same)
+set(CPACK_DEBIAN_DEVEL_PACKAGE_SHLIBDEPS ON)
 set(CPACK_DEBIAN_DEVEL_PACKAGE_DEPENDS "libc6-dev, linux-libc-dev")
 set(CPACK_DEBIAN_DEVEL_PACKAGE_RECOMMENDS
     "svm-pmu (= ${PROJECT_VERSION}-${package_release})")
 set(CPACK_DEBIAN_DEVEL_DESCRIPTION "stable C ABI for plugins of virtual machine monitors
- The headers of the ABI, its rules, a guide for authors of plugins, a plugin
- and a host in C as examples, and files for CMake and pkg-config.")
+ The headers of the ABI, its rules, guides for authors of plugins and of hosts,
+ a plugin and a host in C as examples, a plugin that records what a host does
+ for host_stub to judge, and files for CMake and pkg-config.")
 include(CPack)

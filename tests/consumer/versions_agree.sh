@@ -41,8 +41,11 @@ read -ra flags < <(pkg-config --cflags vmm-plugin)
 cc -std=c99 "${flags[@]}" -rdynamic -o "$work/host" "$examples/minimal_host.c" -ldl
 cc -std=c99 "${flags[@]}" -fPIC -fvisibility=hidden -shared -o "$work/host_name.so" \
   "$here/host_name_plugin.c"
-plugin=$(pkg-config --variable=plugindir vmm-plugin)/svm_pmu.so
-agree "svm_pmu's descriptor" "$("$work/host" "$plugin" | head -n 1)" "svm_pmu $version, ABI $abi"
+plugindir=$(pkg-config --variable=plugindir vmm-plugin)
+for name in svm_pmu host_conformance; do
+  agree "$name's descriptor" "$("$work/host" "$plugindir/$name.so" | head -n 1)" \
+    "$name $version, ABI $abi"
+done
 said=$("$prefix/bin/host_stub" run --plugin "$work/host_name.so" 2>&1 || true)
 agree "host_stub's table" "$(sed -nE 's/.*this host is (.*)/\1/p' <<<"$said")" "host_stub $version"
 cat >"$work/create_vm.c" <<'END'

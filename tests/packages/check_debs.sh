@@ -28,7 +28,7 @@ expect() { # PACKAGE FILE...
 expect "$runtime" bin/host_stub bin/vmm-run "$libdir/vmm/plugins/svm_pmu.so" \
   "$libdir/vmm-preload/libvmm_preload.so" \
   share/man/man1/{host_stub,vmm-run}.1.gz share/man/man7/svm_pmu.7.gz
-expect "$devel" include/vmm/{plugin,kvm_uapi}.h "$libdir/pkgconfig/vmm-plugin.pc" \
+expect "$devel" "$libdir/vmm/plugins/host_conformance.so" include/vmm/{plugin,kvm_uapi}.h "$libdir/pkgconfig/vmm-plugin.pc" \
   share/cmake/vmm-plugin-abi/vmm-plugin-abi-config{,-version}.cmake
 for deb in "$runtime" "$devel"; do
   name=$(dpkg-deb -f "$deb" Package)
@@ -52,7 +52,7 @@ done
 
 # ---- stripped, and running from where they were unpacked
 for file in bin/host_stub bin/vmm-run "$libdir/vmm/plugins/svm_pmu.so" \
-  "$libdir/vmm-preload/libvmm_preload.so"; do
+  "$libdir/vmm/plugins/host_conformance.so" "$libdir/vmm-preload/libvmm_preload.so"; do
   readelf -SW "$root$prefix/$file" | grep -qE '\.(symtab|debug_info)' && complain "$file: not stripped"
 done
 "$root$prefix/bin/host_stub" run --quiet --plugin "$root$prefix/$libdir/vmm/plugins/svm_pmu.so" \
