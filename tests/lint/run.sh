@@ -10,7 +10,7 @@ set -uo pipefail
 cd "$(dirname "$0")/../.." || exit 1
 
 case "${1:-}" in
-  '') chosen=('plugin/*.c*' 'abi/*.c*' 'host_preload/*.c*' 'host_stub/host_kit/*.c*') ;;
+  '') chosen=({plugin,abi,host_preload,host_stub/host_kit}/'*'.{c,cpp}) ;;
   all) chosen=('*.c' '*.cpp') ;;
   *)
     echo "usage: $0 [all]" >&2
