@@ -86,6 +86,11 @@ ChildEnd run_in_child(Findings& findings, std::chrono::milliseconds limit,
   sigemptyset(&sigchld);
   sigaddset(&sigchld, SIGCHLD);
   sigprocmask(SIG_BLOCK, &sigchld, &before);
+  // who started us may have had it ignored: then children end without a trace
+  struct sigaction by_default {};
+  struct sigaction disposition {};
+  by_default.sa_handler = SIG_DFL;
+  sigaction(SIGCHLD, &by_default, &disposition);
   const pid_t parent = getpid();
   const pid_t child = fork();
   if (child == 0) be_the_child(findings, check, parent, before);
@@ -108,6 +113,7 @@ ChildEnd run_in_child(Findings& findings, std::chrono::milliseconds limit,
       }
     }
   }
+  sigaction(SIGCHLD, &disposition, nullptr);
   sigprocmask(SIG_SETMASK, &before, nullptr);
   return end;
 }

@@ -19,9 +19,9 @@
  *   plugin->destroy(ctx)               no VM left; dlclose may follow                 S0
  *
  * ERRORS
- *   int32_t results are 0 or a negated errno value of Linux (-EINVAL ..., not below -4095). Any
- *   other is a breach of the contract: the reader treats it as -EPROTO. Texts for people go into
- *   the caller's vmm_error where a function has one, otherwise to the host's log.
+ *   int32_t results are 0 or a negated errno value of Linux (-EINVAL ...). A positive result is a
+ *   breach of the contract: the reader treats it as -EPROTO. Texts for people go into the caller's
+ *   vmm_error where a function has one, otherwise to the host's log.
  *
  * OWNERSHIP
  *   Who allocates, frees. Nothing changes hands. A pointer is valid for the call it is passed to,
