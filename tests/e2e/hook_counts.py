@@ -23,6 +23,7 @@ import pathlib
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 
 from qemu import CPU_MODEL, Failure, Qemu, arguments, skip, version, wait_until
@@ -94,6 +95,8 @@ def plug_cpu(vm):
     empty = [cpu for cpu in vm.qmp.command("query-hotpluggable-cpus") if "qom-path" not in cpu]
     last = min(empty, key=lambda cpu: cpu["props"]["core-id"])
     vm.qmp.command("device_add", driver=last["type"], id="plugged", **last["props"])
+    # a vCPU that has not run yet has nothing to reset; that it enters KVM_RUN is seen nowhere
+    time.sleep(2)
 
 
 def succeed(answer, what):
