@@ -8,6 +8,8 @@
 #include <boost/program_options/variables_map.hpp>
 #include <sstream>
 
+#include "rules/report.hpp"
+
 namespace host_stub {
 
 namespace po = boost::program_options;
@@ -29,6 +31,11 @@ std::string help_of(const po::options_description& description) {
   std::ostringstream text;
   text << description;
   return text.str();
+}
+
+int print_report(const RuleReport& report, bool json) {
+  fmt::print("{}", json ? report.json().dump(2) + "\n" : report.text());
+  return report.good() ? kExitGood : kExitWrong;
 }
 
 void print_error(const std::string& text) { fmt::print(stderr, "host_stub: error: {}\n", text); }

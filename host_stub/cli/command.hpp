@@ -10,6 +10,8 @@
 
 namespace host_stub {
 
+class RuleReport;
+
 /// Exit statuses of every command.
 inline constexpr int kExitGood = 0;   ///< everything did what it should
 inline constexpr int kExitWrong = 1;  ///< something did not
@@ -33,6 +35,9 @@ bool parse_arguments(const char* command, const Arguments& arguments,
 
 /// The description as a text for people.
 std::string help_of(const boost::program_options::options_description& description);
+
+/// Prints a report, as a text or as JSON. The command's exit status: kExitGood if it is good.
+int print_report(const RuleReport& report, bool json);
 
 /// Prints "host_stub: error: ..." to standard error.
 void print_error(const std::string& text);

@@ -83,12 +83,7 @@ int conformance_command(const Arguments& arguments) {
     print_error(fmt::format("conformance-host: {}", instances.error()));
     return kExitUsage;
   }
-  const RuleReport report = judge_host(*instances);
-  if (json)
-    fmt::print("{}\n", report.json().dump(2));
-  else
-    fmt::print("{}", report.text());
-  return report.good() ? kExitGood : kExitWrong;
+  return print_report(judge_host(*instances), json);
 }
 
 }  // namespace host_stub

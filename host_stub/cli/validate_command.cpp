@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "cli/command.hpp"
+#include "host_kit/plugin_library.hpp"
 #include "kvm/backend.hpp"
 #include "rules/report.hpp"
 #include "validate/validator.hpp"
@@ -74,8 +75,7 @@ int validate_command(const Arguments& arguments) {
   if (plugin.empty()) return usage_error("needs --plugin FILE");
   if (struct stat file{}; stat(plugin.c_str(), &file) != 0 || !S_ISREG(file.st_mode))
     return usage_error(fmt::format("--plugin '{}': no such file", plugin));
-  // never the loader's search path
-  if (plugin.find('/') == std::string::npos) plugin = "./" + plugin;
+  plugin = host_kit::file_to_load(plugin);
   if (seconds < 1 || seconds > 3600)
     return usage_error(fmt::format("--timeout {}: allowed are 1 to 3600 seconds", seconds));
   order.limit = std::chrono::seconds(seconds);
@@ -88,12 +88,7 @@ int validate_command(const Arguments& arguments) {
   }
   if (const auto kvm = open_kvm(order.subject.kvm); !kvm)
     return usage_error(fmt::format("--kvm '{}': {}", order.subject.kvm, kvm.error()));
-  const RuleReport report = validate::validate(order);
-  if (json)
-    fmt::print("{}\n", report.json().dump(2));
-  else
-    fmt::print("{}", report.text());
-  return report.good() ? kExitGood : kExitWrong;
+  return print_report(validate::validate(order), json);
 }
 
 }  // namespace host_stub

@@ -9,6 +9,7 @@
 #include <set>
 
 #include "conformance/checks.hpp"
+#include "host_kit/abi_struct.hpp"
 
 namespace host_stub {
 namespace {
@@ -53,7 +54,7 @@ void check_marker(const Instances& instances, Verdicts& verdicts) {
 }
 
 void check_table(const Instances& instances, Verdicts& verdicts) {
-  constexpr int64_t kLeast = offsetof(vmm_host, get_cpuid);
+  constexpr int64_t kLeast = host_kit::kHostSizeV1_0;
   for (const Instance& instance : instances) {
     const RecordLine& create = instance.create();
     std::string wrong;

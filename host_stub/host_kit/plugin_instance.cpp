@@ -4,14 +4,12 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <cstddef>
 #include <cstring>
+
+#include "host_kit/abi_struct.hpp"
 
 namespace host_kit {
 namespace {
-
-/// The size that the hooks had in ABI 1.0: up to the last of them.
-constexpr uint32_t kHooksSizeV1_0 = offsetof(vmm_hooks, vcpu_reset) + sizeof(vmm_hooks::vcpu_reset);
 
 constexpr std::size_t kErrorCapacity = 1024;
 
@@ -56,7 +54,7 @@ struct PluginInstance::Thunks {
       me.breach("register_hooks was called outside of create");
       return -EALREADY;
     }
-    std::memcpy(&me.hooks_, hooks, std::min<std::size_t>(hooks->struct_size, sizeof me.hooks_));
+    me.hooks_ = copy_struct(*hooks);
     me.hooks_.struct_size = sizeof me.hooks_;
     me.ctx_ = plugin_ctx;
     me.registered_ = true;

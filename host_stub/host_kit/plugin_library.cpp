@@ -3,16 +3,12 @@
 
 #include <dlfcn.h>
 
-#include <algorithm>
-#include <cstddef>
-#include <cstring>
 #include <utility>
+
+#include "host_kit/abi_struct.hpp"
 
 namespace host_kit {
 namespace {
-
-/// What a descriptor of ABI 1.0 has at least: all but the optional function at its end.
-constexpr uint32_t kDescriptorSizeV1_0 = offsetof(vmm_plugin, get_extension);
 
 std::string last_dl_error() {
   const char* text = dlerror();
@@ -43,14 +39,10 @@ tl::expected<vmm_plugin, std::string> check_descriptor(const vmm_plugin* found) 
   // struct_size and abi_major are the first two fields of every version there can be
   if (found->struct_size >= 2 * sizeof(uint32_t) && found->abi_major != VMM_PLUGIN_ABI_MAJOR)
     return tl::unexpected(wrong_major(found->abi_major));
-  if (found->struct_size < kDescriptorSizeV1_0)
+  if (found->struct_size < kPluginSizeV1_0)
     return tl::unexpected("its descriptor has " + std::to_string(found->struct_size) +
-                          " bytes, ABI 1.0 needs " + std::to_string(kDescriptorSizeV1_0));
-  vmm_plugin copy{};
-  // whole words only: a size that ends inside a field must not tear a pointer
-  const std::size_t size = std::min<std::size_t>(found->struct_size, sizeof copy);
-  // cppcheck-suppress pointerSize ; a pointer's size is meant
-  std::memcpy(&copy, found, size - size % sizeof(void*));
+                          " bytes, ABI 1.0 needs " + std::to_string(kPluginSizeV1_0));
+  vmm_plugin copy = copy_struct(*found);
   copy.struct_size = sizeof copy;
   if (copy.abi_minor <= VMM_PLUGIN_ABI_MINOR && copy.flags != 0)
     return tl::unexpected(std::string("its descriptor has unknown flags set"));
@@ -64,12 +56,16 @@ tl::expected<vmm_plugin, std::string> check_descriptor(const vmm_plugin* found) 
   return copy;
 }
 
+std::string file_to_load(const std::string& path) {
+  return path.find('/') == std::string::npos ? "./" + path : path;
+}
+
 tl::expected<PluginLibrary, std::string> PluginLibrary::open(const std::string& path) {
   if (path.empty()) return tl::unexpected(std::string("plugin path is empty"));
   const auto fail = [&](const std::string& what) {
     return tl::unexpected("plugin '" + path + "': " + what);
   };
-  const std::string file = path.find('/') == std::string::npos ? "./" + path : path;
+  const std::string file = file_to_load(path);
   PluginLibrary library;
   library.path_ = path;
   library.handle_.reset(dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL));

@@ -7,6 +7,7 @@
 #include <thread>
 #include <vector>
 
+#include "host_kit/abi_struct.hpp"
 #include "validate/checks.hpp"
 #include "validate/import_traps.hpp"
 #include "validate/plugin_file.hpp"
@@ -119,7 +120,7 @@ void descriptor_is_well_formed(Findings& findings, const Subject& subject) {
   const vmm_plugin* given = scene.plugin.entry()();
   if (given == nullptr) return findings.not_applicable(3, "the entry returned NULL");
   if (!loaded) findings.fail(3, "{}", scene.plugin.why());
-  if (given->struct_size < kPluginSizeV1_0) return;
+  if (given->struct_size < host_kit::kPluginSizeV1_0) return;
   check_fields(findings, *given);
   findings.pass(3, "{} {}", given->name != nullptr ? given->name : "",
                 given->version != nullptr ? given->version : "");

@@ -160,12 +160,7 @@ void log_lines_are_finished(Findings& findings, const Subject& subject) {
     int32_t created = 0;
     const auto vm = life->make_vm(2, &created);
     if (vm != nullptr && created == 0) {
-      if (life->has(kVcpuReset)) life->reset(*vm, 0);
-      if (life->has(kMsrListBuild)) {
-        ProbeSink& full = ProbeSink::lend(findings, ProbeSink::list);
-        full.refusal = -ENOSPC;
-        life->msr_list(*vm, full);
-      }
+      life->reset_and_list(*vm, -ENOSPC);
       life->end_vm(*vm);
     }
     life->destroy();
@@ -194,11 +189,7 @@ void does_without_the_guests_cpuid(Findings& findings, const Subject& subject) {
     const auto vm = life->make_vm(1, &result);
     if (vm == nullptr) return findings.not_applicable(25, "KVM_CREATE_VM failed");
     if (result == 0) {
-      if (life->has(kVcpuReset)) result = life->reset(*vm, 0);
-      if (result == 0 && life->has(kMsrListBuild)) {
-        ProbeSink& sink = ProbeSink::lend(findings, ProbeSink::list);
-        result = life->msr_list(*vm, sink);
-      }
+      result = life->reset_and_list(*vm);
       life->end_vm(*vm);
     }
     life->destroy();
@@ -418,11 +409,7 @@ void denies_in_vm_created_alone(Findings& findings, const Subject& subject) {
     int32_t created = 0;
     const auto vm = life->make_vm(2, &created);
     if (vm != nullptr && created == 0) {
-      if (life->has(kVcpuReset)) life->reset(*vm, 0);
-      if (life->has(kMsrListBuild)) {
-        ProbeSink& sink = ProbeSink::lend(findings, ProbeSink::list);
-        life->msr_list(*vm, sink);
-      }
+      life->reset_and_list(*vm);
       life->end_vm(*vm);
     }
     life->destroy();

@@ -78,11 +78,7 @@ bool lives_with(Scene& scene, Life& life, const vmm_host* table, unsigned rule,
   int32_t hook = 0;
   const auto vm = life.make_vm(1, &hook);
   if (vm != nullptr && hook == 0) {
-    if (life.has(kMsrListBuild)) {
-      ProbeSink& sink = ProbeSink::lend(scene.findings, ProbeSink::list);
-      life.msr_list(*vm, sink);
-    }
-    if (life.has(kVcpuReset)) life.reset(*vm, 0);
+    life.reset_and_list(*vm);
     life.end_vm(*vm);
   }
   scene.plugin.destroy(life.host, ctx);
@@ -122,9 +118,7 @@ void registers_once(Findings& findings, const Subject& subject) {
                          life.host.register_calls.load());
   // elsewhere the host notes it
   if (const auto vm = scene.vm(life)) {
-    ProbeSink& sink = ProbeSink::lend(findings, ProbeSink::list);
-    if (life.has(kMsrListBuild)) life.msr_list(*vm, sink);
-    if (life.has(kVcpuReset)) life.reset(*vm, 0);
+    life.reset_and_list(*vm);
     life.end_vm(*vm);
   }
   life.destroy();
@@ -229,22 +223,16 @@ void instances_share_nothing(Findings& findings, const Subject& subject) {
   if (first == nullptr) return;
   const auto second = scene.live();
   if (second == nullptr) return findings.fail(17, "create failed while there was another instance");
-  // each in turn; the hosts note whose callbacks are called
-  const auto drive = [&](Life& life, Machine& vm) {
-    if (life.has(kVcpuReset)) life.reset(vm, 0);
-    if (!life.has(kMsrListBuild)) return;
-    ProbeSink& sink = ProbeSink::lend(findings, ProbeSink::list);
-    life.msr_list(vm, sink);
-  };
   const auto vm_of_first = scene.vm(*first), vm_of_second = scene.vm(*second);
   if (vm_of_first == nullptr || vm_of_second == nullptr) return;
   for (int round = 0; round < 2; ++round) {
-    drive(*first, *vm_of_first);
-    drive(*second, *vm_of_second);
+    // each in turn; the hosts note whose callbacks are called
+    first->reset_and_list(*vm_of_first);
+    second->reset_and_list(*vm_of_second);
   }
   second->end_vm(*vm_of_second);
   second->destroy();
-  drive(*first, *vm_of_first);
+  first->reset_and_list(*vm_of_first);
   first->end_vm(*vm_of_first);
   first->destroy();
   // and made and ended at once

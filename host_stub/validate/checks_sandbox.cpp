@@ -315,11 +315,7 @@ void no_exception_comes_out(Findings& findings, const Subject& subject) {
     int32_t created = 0;
     const auto vm = life->make_vm(8, &created);
     if (vm == nullptr || created != 0) return;
-    if (life->has(kMsrListBuild)) {
-      ProbeSink& sink = ProbeSink::lend(findings, ProbeSink::list);
-      life->msr_list(*vm, sink);
-    }
-    if (life->has(kVcpuReset)) life->reset(*vm, 0);
+    life->reset_and_list(*vm);
     life->end_vm(*vm);
   });
   life->destroy();

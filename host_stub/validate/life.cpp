@@ -8,7 +8,6 @@
 #include <cerrno>
 #include <climits>
 #include <cstdlib>
-#include <cstring>
 #include <exception>
 #include <fstream>
 #include <span>
@@ -152,15 +151,14 @@ bool LoadedPlugin::load() {
   }
   if (found == nullptr) {
     why_ = "its entry returned NULL";
-  } else if (found->struct_size < kPluginSizeV1_0) {
+  } else if (found->struct_size < host_kit::kPluginSizeV1_0) {
     why_ = fmt::format("its descriptor has {} bytes, ABI 1.0 has {}", found->struct_size,
-                       kPluginSizeV1_0);
+                       host_kit::kPluginSizeV1_0);
   } else if (found->abi_major != VMM_PLUGIN_ABI_MAJOR) {
     why_ = fmt::format("its descriptor is of ABI major {}, not {}", found->abi_major,
                        VMM_PLUGIN_ABI_MAJOR);
   } else {
-    descriptor_ = {};
-    std::memcpy(&descriptor_, found, std::min<std::size_t>(found->struct_size, sizeof descriptor_));
+    descriptor_ = host_kit::copy_struct(*found);
     if (descriptor_.create == nullptr || descriptor_.destroy == nullptr)
       why_ = "its descriptor lacks create or destroy";
   }
@@ -299,6 +297,15 @@ int32_t Life::reset_with(Machine& vm, uint32_t index, vmm_vcpu_handle handle, Pr
   if (batch != nullptr) batch->end(lending_.poison_sinks);
   if (lending_.poison_structs) vcpu.close();
   return result;
+}
+
+int32_t Life::reset_and_list(Machine& vm, int32_t refusal) {
+  const int32_t reset_result = has(kVcpuReset) ? reset(vm, 0) : 0;
+  if (!has(kMsrListBuild)) return reset_result;
+  ProbeSink& sink = ProbeSink::lend(findings_, ProbeSink::list);
+  sink.refusal = refusal;
+  const int32_t list_result = msr_list(vm, sink);
+  return reset_result != 0 ? reset_result : list_result;
 }
 
 void Life::end_vm(Machine& vm) {

@@ -147,6 +147,9 @@ class Life {
   int32_t reset(Machine& vm, uint32_t index, ProbeSink* batch = nullptr);
   /// The same with a handle that the caller makes and drops.
   int32_t reset_with(Machine& vm, uint32_t index, vmm_vcpu_handle handle, ProbeSink* batch);
+  /// A reset of vCPU 0 and then a list, as far as there are hooks for them; the list's sink refuses
+  /// with `refusal` unless that is 0. The first failure, or 0.
+  int32_t reset_and_list(Machine& vm, int32_t refusal = 0);
   void end_vm(Machine& vm);
 
   Findings& findings() noexcept { return findings_; }

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
 #include <span>
 
 #include "kvm/msr_request.hpp"
@@ -57,9 +56,9 @@ struct ProbeHost::Thunks {
       me.findings_.fail(66, "register_hooks with NULL");
       return -EINVAL;
     }
-    if (given->struct_size < kHooksSizeV1_0) {
+    if (given->struct_size < host_kit::kHooksSizeV1_0) {
       me.findings_.fail(66, "register_hooks with a struct_size of {}, ABI 1.0 has {}",
-                        given->struct_size, kHooksSizeV1_0);
+                        given->struct_size, host_kit::kHooksSizeV1_0);
       return -EINVAL;
     }
     if (given->reserved != 0)
@@ -68,7 +67,7 @@ struct ProbeHost::Thunks {
       me.findings_.fail(10, "register_hooks called again in one create");
       return -EALREADY;
     }
-    std::memcpy(&me.hooks, given, std::min<std::size_t>(given->struct_size, sizeof me.hooks));
+    me.hooks = host_kit::copy_struct(*given);
     me.hooks_ctx = hooks_ctx;
     return 0;
   }

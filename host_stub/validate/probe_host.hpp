@@ -22,6 +22,7 @@
 #include <string>
 #include <vector>
 
+#include "host_kit/abi_struct.hpp"
 #include "kvm/kvm.hpp"
 #include "stub_vmm/guest_cpuid.hpp"
 #include "validate/findings.hpp"
@@ -71,7 +72,7 @@ class ProbeHost {
  public:
   static constexpr uint32_t kFullSize = sizeof(vmm_host);
   /// Up to and with `log`: what every host has.
-  static constexpr uint32_t kLeastSize = offsetof(vmm_host, get_cpuid);
+  static constexpr uint32_t kLeastSize = host_kit::kHostSizeV1_0;
 
   /// `kvm` nullptr: scripted mode, where no KVM is asked and nothing is allocated in callbacks; an
   /// ioctl that the script leaves open succeeds.
