@@ -118,8 +118,8 @@ struct Machine {
     if (set_cpuid(*vcpu, cpuid) != 0) throw std::runtime_error("KVM_SET_CPUID2 refused");
   }
 
-  host_stub::SimVcpu& sim() { return *host_stub::sim_vcpu(vcpu.get()); }
-  uint64_t value(uint32_t msr) { return get(*vcpu, msr).value; }
+  host_stub::SimVcpu& sim() const { return *host_stub::sim_vcpu(vcpu.get()); }
+  uint64_t value(uint32_t msr) const { return get(*vcpu, msr).value; }
 
   std::unique_ptr<host_stub::Kvm> kvm;
   std::unique_ptr<host_stub::Vm> vm;

@@ -32,7 +32,7 @@ struct Faulty {
     for (const kvm_msr_entry& entry : entries) request.add(entry);
     return vcpu->ioctl(VMM_KVM_SET_MSRS, request.arg());
   }
-  int32_t set3() { return set({{kCtl0, 0, 1}, {kCtr0, 0, 2}, {kCtl1, 0, 3}}); }
+  int32_t set3() const { return set({{kCtl0, 0, 1}, {kCtr0, 0, 2}, {kCtl1, 0, 3}}); }
 
   FakeState state;
   std::unique_ptr<Kvm> kvm;

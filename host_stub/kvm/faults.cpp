@@ -167,8 +167,8 @@ class Faults {
 
 }  // namespace
 
-std::unique_ptr<Kvm> with_faults(std::unique_ptr<Kvm> kvm, FaultPlan plan) {
-  auto faults = std::make_shared<Faults>(std::move(plan));
+std::unique_ptr<Kvm> with_faults(std::unique_ptr<Kvm> kvm, const FaultPlan& plan) {
+  auto faults = std::make_shared<Faults>(plan);
   return intercept_ioctls(std::move(kvm), [faults](const IoctlCall& call, const IoctlInner& inner) {
     return (*faults)(call, inner);
   });

@@ -86,6 +86,6 @@ struct FaultPlan {
 tl::expected<FaultPlan, std::string> parse_faults(std::string_view script);
 
 /// `kvm` with the plan's faults; counting starts now.
-std::unique_ptr<Kvm> with_faults(std::unique_ptr<Kvm> kvm, FaultPlan plan);
+std::unique_ptr<Kvm> with_faults(std::unique_ptr<Kvm> kvm, const FaultPlan& plan);
 
 }  // namespace host_stub

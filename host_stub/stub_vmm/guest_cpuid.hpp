@@ -44,7 +44,7 @@ class GuestCpuidTable {
   int32_t apply(Vcpu& vcpu) const;
 
   /// What the guest's CPUID instruction returns: zeros for a leaf that is not there.
-  CpuidResult lookup(uint32_t leaf, uint32_t subleaf) const;
+  CpuidResult lookup(uint32_t function, uint32_t subleaf) const;
 
  private:
   std::vector<kvm_cpuid_entry2> entries_;

@@ -313,7 +313,7 @@ int32_t StubVmm::set_filter() noexcept {
   return vm_->ioctl(KVM_X86_SET_MSR_FILTER, &filter);
 }
 
-void StubVmm::emit(Event event) noexcept {
+void StubVmm::emit(const Event& event) noexcept {
   if (!events_) return;
   const std::lock_guard lock(events_mutex_);
   events_(event);

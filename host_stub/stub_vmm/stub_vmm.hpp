@@ -99,7 +99,7 @@ class StubVmm final : public host_kit::Host {
   VmmResult<void> call_vcpu_reset(VcpuRecord& record);
   int32_t set_filter() noexcept;
   void log_refused(uint32_t vcpu, const std::vector<vmm_msr>& refused);
-  void emit(Event event) noexcept;
+  void emit(const Event& event) noexcept;
   void hook_event(const char* name, std::string text, int32_t result) noexcept;
 
   Kvm& kvm_;

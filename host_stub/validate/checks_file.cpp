@@ -59,6 +59,7 @@ void entry_is_pure(Findings& findings, const Subject& subject) {
   if (first == nullptr) return findings.fail(2, "the entry returned NULL");
   constexpr int kThreads = 4;
   std::vector<std::thread> threads;
+  threads.reserve(kThreads);
   for (int i = 0; i < kThreads; ++i)
     threads.emplace_back([&] {
       for (int round = 0; round < 100; ++round)

@@ -39,11 +39,12 @@ std::set<std::string> descriptors() {
   std::set<std::string> all;
   DIR* directory = opendir("/proc/self/fd");
   if (directory == nullptr) return all;
+  const std::string own = std::to_string(dirfd(directory));
   while (const dirent* entry = readdir(directory)) {
     char target[PATH_MAX] = "";
     const std::string path = std::string("/proc/self/fd/") + entry->d_name;
     const ssize_t length = readlink(path.c_str(), target, sizeof target - 1);
-    if (length <= 0 || std::atoi(entry->d_name) == dirfd(directory)) continue;
+    if (length <= 0 || entry->d_name == own) continue;
     all.insert(fmt::format("{} -> {}", entry->d_name,
                            std::string_view(target, static_cast<std::size_t>(length))));
   }

@@ -236,8 +236,10 @@ void instances_share_nothing(Findings& findings, const Subject& subject) {
   first->end_vm(*vm_of_first);
   first->destroy();
   // and made and ended at once
+  constexpr int kThreads = 3;
   std::vector<std::thread> threads;
-  for (int i = 0; i < 3; ++i)
+  threads.reserve(kThreads);
+  for (int i = 0; i < kThreads; ++i)
     threads.emplace_back([&] {
       for (int round = 0; round < 10; ++round) {
         Life life(findings, scene.plugin, scene.kvm.get());

@@ -62,12 +62,12 @@ class ResetStage {
     scene_.findings.not_applicable(scene_.rule, "its reset writes no MSR by vcpu_ioctl");
     return false;
   }
-  void tear_down() {
+  void tear_down() const {
     life->end_vm(*vm);
     life->destroy();
   }
 
-  Vcpu& vcpu() { return *vm->vcpus[0]; }
+  Vcpu& vcpu() const { return *vm->vcpus[0]; }
   Values values(const std::set<uint32_t>& msrs) {
     Values all;
     for (const uint32_t msr : msrs) all[msr] = get_msr(vcpu(), msr);

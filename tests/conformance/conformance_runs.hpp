@@ -3,6 +3,7 @@
 // A host, run once with each option string that the judge asks for, and judged.
 #pragma once
 
+#include <boost/test/unit_test.hpp>
 #include <functional>
 #include <ostream>
 #include <set>
@@ -38,9 +39,10 @@ std::set<unsigned> rules_with(const RuleReport& report, Verdict verdict);
 
 }  // namespace host_stub
 
-namespace std {
-inline ostream& operator<<(ostream& out, const set<unsigned>& numbers) {
-  for (const unsigned number : numbers) out << number << ' ';
-  return out;
-}
-}  // namespace std
+/// How Boost.Test prints them.
+template <>
+struct boost::test_tools::tt_detail::print_log_value<std::set<unsigned>> {
+  void operator()(std::ostream& out, const std::set<unsigned>& numbers) const {
+    for (const unsigned number : numbers) out << number << ' ';
+  }
+};

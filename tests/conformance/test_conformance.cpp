@@ -102,6 +102,9 @@ BOOST_AUTO_TEST_CASE(the_host_in_c_keeps_the_rules) {
 
 namespace {
 
+/// Whether the preload host is linked into that VMM instead of preloaded.
+constexpr bool kLinked = LINKED;
+
 /// A VMM that knows nothing of plugins, under the preload host: two VMs, resets, and the end.
 ProcessResult preloaded(const std::string& options, const std::string& script) {
   Strings words{TINY_VMM};
@@ -109,7 +112,7 @@ ProcessResult preloaded(const std::string& options, const std::string& script) {
   for (std::string step; steps >> step;) words.push_back(step);
   Strings environment{"VMM_PRELOAD_LOG=stderr",
                       "VMM_PLUGINS=" + std::string(HOST_CONFORMANCE) + "," + options};
-  if (!LINKED) environment.push_back(std::string("LD_PRELOAD=") + PRELOAD_LIBRARY);
+  if (!kLinked) environment.push_back(std::string("LD_PRELOAD=") + PRELOAD_LIBRARY);
   return run_process(words, environment);
 }
 
@@ -126,7 +129,7 @@ BOOST_AUTO_TEST_CASE(the_preload_host_keeps_the_rules) {
   // it has no list to add to, lends no batch, and is not the program (7)
   Rules absent{7, 26, 36, 47, 50, 51, 52, 55, 56, 57, 59};
   Rules failed;
-  if (LINKED) {  // there it is in the program, which has no marker
+  if (kLinked) {  // there it is in the program, which has no marker
     absent.erase(7);
     failed.insert(7);
   }
@@ -140,7 +143,7 @@ BOOST_AUTO_TEST_CASE(the_preload_host_keeps_the_rules) {
 
 BOOST_AUTO_TEST_CASE(in_a_reset_the_plugin_makes_no_system_call) {
   if (skipped_without_kvm()) return;
-  if (LINKED) {
+  if (kLinked) {
     std::printf("SKIPPED: a sanitizer makes system calls of its own\n");
     return;
   }

@@ -55,7 +55,7 @@ BOOST_AUTO_TEST_CASE(a_host_that_breaks_a_rule_fails_it_with_what_was_seen) {
 BOOST_AUTO_TEST_CASE(the_page_says_of_the_same_rules_that_they_are_judged) {
   std::ifstream page(ABI_PAGE);
   BOOST_REQUIRE(page);
-  const std::regex head("^- \\*\\*VMM-([0-9]+)\\*\\* .*");
+  const std::regex head(R"(^- \*\*VMM-([0-9]+)\*\* .*)");
   std::set<unsigned> judged, on_the_page;
   for (const unsigned rule : conformance_rules()) judged.insert(rule);
   unsigned rule = 0;

@@ -72,8 +72,7 @@ class ErrorBuffer {
   void check(int32_t result) const {
     FUZZ_REQUIRE(result <= 0, std::to_string(result));
     FUZZ_REQUIRE(text_.back() == '\x5a', "written behind the buffer");
-    // cppcheck-suppress stlcstrAssignment ; up to its NUL
-    const std::string said = text_.c_str();
+    const std::string said(text_, 0, text_.find('\0'));
     FUZZ_REQUIRE(said.size() < capacity_, "the text does not end in the buffer");
     FUZZ_REQUIRE(is_line_of_utf8(said), said);
     const bool usable = !none_ && error_.whole();
@@ -341,7 +340,7 @@ struct World {
     check_reset(machine, vcpu, batch, result);
   }
 
-  void check_reset(Machine& machine, ModelVcpu& vcpu, const Batch& batch, int32_t result) {
+  void check_reset(Machine& machine, ModelVcpu& vcpu, const Batch& batch, int32_t result) const {
     if (!batch.entries.empty()) {
       FUZZ_REQUIRE(result == 0 && msr_writes == 0, "in the batch, and yet by itself");
       for (const vmm_msr& entry : batch.entries) vcpu.write(entry.index, entry.value);
@@ -405,7 +404,7 @@ struct World {
     check_list(machine, list.entries);
   }
 
-  void check_list(const Machine& machine, const std::vector<vmm_msr>& list) {
+  void check_list(const Machine& machine, const std::vector<vmm_msr>& list) const {
     std::set<uint32_t> saved;
     for (const vmm_msr& entry : list) {
       FUZZ_REQUIRE((entry.flags & ~(VMM_MSR_SAVED | VMM_MSR_REQUIRED)) == 0, "unknown flags");

@@ -4,6 +4,7 @@
 // own. The input is the string.
 #include <vmm/plugin.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
@@ -62,19 +63,19 @@ bool well_formed(const std::string& text) {
 
 /// word -> canonical word, of each key.
 const std::map<std::string, std::map<std::string, std::string>>& vocabulary() {
-  static const std::map<std::string, std::string> kBool{
+  static const std::map<std::string, std::string> boolean{
       {"on", "on"},   {"true", "on"},   {"yes", "on"}, {"1", "on"},
       {"off", "off"}, {"false", "off"}, {"no", "off"}, {"0", "off"}};
-  static const std::map<std::string, std::map<std::string, std::string>> kAll{
-      {"pmu-cap-disabled", kBool},
+  static const std::map<std::string, std::map<std::string, std::string>> all{
+      {"pmu-cap-disabled", boolean},
       {"pmu-off-method", {{"auto", "auto"}, {"cap", "cap"}, {"msr-filter", "msr-filter"}}},
-      {"pmu-reset", kBool},
-      {"pmu-state", kBool},
-      {"verify", kBool},
-      {"strict", kBool},
+      {"pmu-reset", boolean},
+      {"pmu-state", boolean},
+      {"verify", boolean},
+      {"strict", boolean},
       {"log-level",
        {{"error", "error"}, {"warning", "warning"}, {"info", "info"}, {"debug", "debug"}}}};
-  return kAll;
+  return all;
 }
 
 std::string shown_beginning(const std::string& raw) {
@@ -203,8 +204,7 @@ void check_create(const std::string& text, const Reading& expected) {
   const vmm_plugin& plugin = *vmm_plugin_v1();
   const int32_t result = plugin.create(&host.table, text.c_str(), &ctx, &error);
   FUZZ_REQUIRE(buffer.back() == '\x5a', "written behind the buffer");
-  // cppcheck-suppress stlcstrAssignment ; up to its NUL
-  const std::string said = buffer.c_str();
+  const std::string said(buffer, 0, buffer.find('\0'));
   FUZZ_REQUIRE(said.size() < capacity, said);
   FUZZ_REQUIRE(fuzz::is_line_of_utf8(said), said);
   if (expected.named) {
@@ -227,9 +227,9 @@ void check_create(const std::string& text, const Reading& expected) {
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, std::size_t size) {
-  std::string text(reinterpret_cast<const char*>(data), size);
-  // cppcheck-suppress stlcstrAssignment ; that is what cuts it
-  text = text.c_str();  // up to the first NUL, as the plugin gets it
+  // up to the first NUL, as the plugin gets it
+  const std::string text(reinterpret_cast<const char*>(data),
+                         static_cast<std::size_t>(std::find(data, data + size, 0) - data));
   const Reading expected = read_slowly(text);
   const auto parsed = svm_pmu::parse_options(text.c_str());
   FUZZ_REQUIRE(parsed.has_value() != expected.named.has_value(),

@@ -84,7 +84,7 @@ struct MapHost final : host_kit::Host {
     return static_cast<int32_t>(header->nmsrs);
   }
   void log(uint32_t level, std::string_view source, std::string_view message) noexcept override {
-    FUZZ_REQUIRE(host_kit::log_level_name(level) != "", "");
+    FUZZ_REQUIRE(!host_kit::log_level_name(level).empty(), "");
     lines.emplace_back(source, message);
   }
   bool has_filter = false;
@@ -135,7 +135,7 @@ struct Plugin {
     switch (in.below(8)) {
       case 1: {
         // exactly as long as it says, and no NUL behind it
-        std::vector<char> line(in.byte() * 9u);
+        std::vector<char> line(std::size_t{in.byte()} * 9);
         for (char& c : line) c = static_cast<char>(in.byte());
         const bool null = in.byte() > 250;
         const std::size_t before = host.lines.size();
@@ -249,7 +249,7 @@ struct Plugin {
     for (uint32_t left = in.below(6); left > 0; --left) {
       const uint8_t how = in.byte();
       std::size_t count = how % 8;
-      if (how > 240) count = how * 20u;
+      if (how > 240) count = std::size_t{how} * 20;
       std::vector<vmm_msr> entries(count);
       for (vmm_msr& entry : entries) {
         entry = {in.byte(), how > 60 ? 0u : in.below(8), in.byte()};

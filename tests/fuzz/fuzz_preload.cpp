@@ -16,13 +16,14 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <cstddef>
 #include <cstdlib>
-#include <cstring>
 #include <functional>
 #include <map>
 #include <memory>
 #include <optional>
 #include <set>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -69,9 +70,8 @@ struct ModelVm : ModelObject {
 
 /// One process: kernel, plugins, the preload host, and the model of it.
 struct World {
-  explicit World(Input& input) : in(input) {
+  explicit World(Input& input) : in(input), broad(in.flag()) {
     current = this;
-    broad = in.flag();
     const uint8_t kernel_lacks = in.byte();
     no_proc = kernel_lacks > 250;
     no_kcmp = kernel_lacks > 230 && !no_proc;
@@ -114,10 +114,10 @@ struct World {
   /// As call, of a buffer that must stay as it is.
   template <typename T>
   int call_with(int fd, unsigned long request, T& buffer) {
-    std::array<std::byte, sizeof(T)> before;
-    std::memcpy(before.data(), &buffer, sizeof buffer);
+    const auto now = std::as_bytes(std::span(&buffer, 1));
+    const std::vector<std::byte> before(now.begin(), now.end());
     const int result = call(fd, request, &buffer);
-    FUZZ_REQUIRE(std::memcmp(before.data(), &buffer, sizeof buffer) == 0, "the VMM's buffer");
+    FUZZ_REQUIRE(std::ranges::equal(before, now), "the VMM's buffer");
     return result;
   }
 
@@ -243,15 +243,18 @@ struct World {
     }
     end_if_unused(object);
   }
+  bool is_known(const ModelObject* object) const {
+    return std::ranges::any_of(known, [&](const auto& entry) { return entry.second == object; });
+  }
   void end_if_unused(ModelObject* object) {
-    for (const auto& [fd, its] : known)
-      if (its == object) return;
+    if (is_known(object)) return;
     if (object->file->kind == File::Kind::vcpu) {
       auto* vcpu = static_cast<ModelVcpu*>(object);
       vcpu->ended = true;
       if (vcpu->mapped) --mapped;
       std::erase(vcpu->vm->vcpus, vcpu);
-      return end_if_unused(vcpu->vm);
+      object = vcpu->vm;
+      if (is_known(object)) return;
     }
     auto* vm = static_cast<ModelVm*>(object);
     if (!vm->vcpus.empty()) return;
@@ -262,7 +265,7 @@ struct World {
     for (; !vm.destroy_due.empty(); vm.destroy_due.pop_back())
       calls.push_back("vm_destroyed " + std::to_string(vm.destroy_due.back()) + " " + name(vm));
   }
-  std::string name(const ModelObject& object) const {
+  static std::string name(const ModelObject& object) {
     return std::to_string(reinterpret_cast<uintptr_t>(object.file.get()));
   }
 
@@ -400,7 +403,8 @@ struct World {
 
   /// A state ioctl, which may fail. `meaning` is what its success says of the vCPU.
   template <typename T>
-  void state(int fd, unsigned long request, T& buffer, std::function<void(ModelVcpu&)> meaning) {
+  void state(int fd, unsigned long request, T& buffer,
+             const std::function<void(ModelVcpu&)>& meaning) {
     fail_next = in.byte() > 230 ? EINTR : 0;
     const File* file = kernel.at(fd);
     const bool works = file != nullptr && file->kind == File::Kind::vcpu && fail_next == 0;
@@ -701,10 +705,10 @@ struct FakePlugin {
   static int32_t create(const vmm_host* table, const char*, void** ctx, vmm_error*) {
     host = table;
     *ctx = World::current;
-    static const vmm_hooks kHooks{sizeof(vmm_hooks), 0,       vm_created,
-                                  vm_destroyed,      nullptr, vcpu_reset};
+    static const vmm_hooks hooks{sizeof(vmm_hooks), 0,       vm_created,
+                                 vm_destroyed,      nullptr, vcpu_reset};
     ++World::current->instances;
-    return table->register_hooks(table->host_ctx, &kHooks, *ctx);
+    return table->register_hooks(table->host_ctx, &hooks, *ctx);
   }
   static void destroy(void* ctx) { --static_cast<World*>(ctx)->instances; }
 
@@ -827,6 +831,7 @@ int real_close(int fd) noexcept {
 }  // namespace host_preload
 
 // by the linker's --wrap (CMakeLists.txt)
+// NOLINTBEGIN(bugprone-reserved-identifier,readability-identifier-naming): the linker's names
 extern "C" {
 
 ssize_t __real_readlink(const char*, char*, size_t);
@@ -834,7 +839,8 @@ ssize_t __wrap_readlink(const char* path, char* buffer, size_t size) {
   constexpr std::string_view kFolder = "/proc/self/fd/";
   if (world() == nullptr || !std::string_view(path).starts_with(kFolder))
     return __real_readlink(path, buffer, size);
-  const std::string link = world()->kernel.link(std::atoi(path + kFolder.size()));
+  const std::string link =
+      world()->kernel.link(static_cast<int>(std::strtol(path + kFolder.size(), nullptr, 10)));
   if (link.empty() || world()->no_proc) return failed(ENOENT, ssize_t{-1});
   return static_cast<ssize_t>(link.copy(buffer, size));
 }
@@ -899,6 +905,7 @@ int __wrap_dlclose(void* handle) {
 }
 
 }  // extern "C"
+// NOLINTEND(bugprone-reserved-identifier,readability-identifier-naming)
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, std::size_t size) {
   setenv("VMM_PLUGINS", (std::string(kFirstFile) + ";" + kSecondFile).c_str(), 1);

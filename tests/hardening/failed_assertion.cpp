@@ -21,6 +21,7 @@ void say(std::string_view text) {
 }
 }  // namespace
 
+// NOLINTNEXTLINE(bugprone-reserved-identifier,readability-identifier-naming): the C library's
 extern "C" void* __libc_malloc(std::size_t size);
 extern "C" void* malloc(std::size_t size) {
   if (armed) ++allocations;

@@ -49,7 +49,6 @@ namespace soak {
 namespace {
 
 using namespace host_stub;
-namespace po = boost::program_options;
 
 /// What must not be; ends the soak.
 struct Broken : std::runtime_error {
@@ -112,7 +111,7 @@ class SoakHost final : public host_kit::Host {
     return result;
   }
   void log(uint32_t level, std::string_view, std::string_view message) noexcept override {
-    if (message.empty() || message.find('\n') != message.npos) std::abort();
+    if (message.empty() || message.find('\n') != std::string_view::npos) std::abort();
     warnings += level == VMM_LOG_WARNING ? 1 : 0;
   }
   int32_t get_cpuid(vmm_vm_handle, vmm_vcpu_handle, uint32_t leaf, uint32_t subleaf,
@@ -220,13 +219,12 @@ class Life {
     require(model.has_value(), "no such guest CPUID");
     auto cpuid = GuestCpuidTable::make(*sim, *model);
     require(cpuid.has_value(), "no CPUID");
-    auto plan = parse_faults(case_.faults);
+    const auto plan = parse_faults(case_.faults);
     require(plan.has_value(), plan ? "" : plan.error());
     cpuid_ = &*cpuid;
     registers_ = guests_registers(*cpuid);
-    kvm_ = with_faults(std::move(sim), std::move(*plan));
+    kvm_ = with_faults(std::move(sim), *plan);
     SoakHost host(case_, *cpuid);
-    // cppcheck-suppress danglingLifetime ; what reads it runs in this call
     host_ = &host;
     ++totals_.vms;
     const auto plugin = create();
@@ -239,6 +237,7 @@ class Life {
       }
     }
     totals_.faults += host.failures;
+    host_ = nullptr;
   }
 
  private:
@@ -362,7 +361,7 @@ class Life {
   }
 
   void check_state(const Cpu& cpu, const std::vector<vmm_msr>& list,
-                   const std::vector<host_kit::SavedMsr>& state) {
+                   const std::vector<host_kit::SavedMsr>& state) const {
     for (const vmm_msr& entry : list) {
       if ((entry.flags & VMM_MSR_SAVED) == 0) continue;
       const auto value = read(*cpu.sim, entry.index);
@@ -403,7 +402,7 @@ std::size_t bytes_in_use() {
 }
 
 int run(uint64_t seed, uint64_t vms) {
-  constexpr std::size_t kSlack = 256 * 1024;  // caches of the C and C++ libraries
+  constexpr std::size_t kSlack = std::size_t{256} * 1024;  // caches of the C and C++ libraries
   Totals totals;
   std::size_t before = 0;
   for (uint64_t vm = 0; vm < vms; ++vm) {

@@ -59,7 +59,7 @@ Rules with_verdict(const nlohmann::json& report, const std::string& verdict) {
 nlohmann::json report_of(const std::string& file, const std::string& fault) {
   const ProcessResult result = validate(
       {"--plugin", kBuild + "/tests/validate/" + file + ".so", "--json", "--timeout", "30"}, fault);
-  const nlohmann::json report = nlohmann::json::parse(result.out, nullptr, false);
+  nlohmann::json report = nlohmann::json::parse(result.out, nullptr, false);
   BOOST_REQUIRE_MESSAGE(!report.is_discarded(), result.status << " " << result.out << result.err);
   const bool good = report["failed"] == 0;
   BOOST_TEST(result.status == (good ? 0 : 1));
