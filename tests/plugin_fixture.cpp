@@ -14,15 +14,10 @@
 #include "kvm/faults.hpp"
 #include "kvm_sim/pmu_msrs.hpp"
 #include "kvm_sim/sim_kvm.hpp"
+#include "need.hpp"
 
 namespace host_stub {
 namespace {
-
-template <typename T, typename E>
-T need(tl::expected<T, E> result, const char* what) {
-  if (!result) throw std::runtime_error(what);
-  return std::move(*result);
-}
 
 /// The simulated vCPU that this thread made last, below all decorators.
 thread_local SimVcpu* newest = nullptr;

@@ -15,6 +15,7 @@
 
 #include "kvm_sim/sim_kvm.hpp"
 #include "kvm_sim/sim_vcpu.hpp"
+#include "need.hpp"
 #include "vmm/kvm_uapi.h"
 
 namespace sim_test {
@@ -31,16 +32,10 @@ inline constexpr GuestCpuid kPlain{};
 inline constexpr GuestCpuid kCore{.core = true};
 inline constexpr GuestCpuid kV2{.core = true, .v2 = true};
 
-template <typename T>
-T need(tl::expected<T, int32_t> value, const char* what) {
-  if (!value) throw std::runtime_error(what + std::string(": ") + std::to_string(value.error()));
-  return std::move(*value);
-}
+using host_stub::need;
 
 inline std::unique_ptr<host_stub::Kvm> open(const std::string& spec) {
-  auto kvm = host_stub::open_sim(spec);
-  if (!kvm) throw std::runtime_error(kvm.error());
-  return std::move(*kvm);
+  return need(host_stub::open_sim(spec), spec);
 }
 
 inline int32_t set_cpuid(host_stub::Vcpu& vcpu, GuestCpuid guest) {

@@ -1,27 +1,17 @@
 // SPDX-License-Identifier: MIT
 #include "bench_machine.hpp"
 
-#include <cerrno>
 #include <cstring>
 #include <stdexcept>
-#include <type_traits>
-#include <utility>
 
 #include "kvm/backend.hpp"
+#include "need.hpp"
 
 namespace bench {
 namespace {
 
 using host_stub::GuestCpuidTable;
-
-template <typename T, typename E>
-T need(tl::expected<T, E> result, const std::string& what) {
-  if (result) return std::move(*result);
-  if constexpr (std::is_same_v<E, std::string>)
-    throw std::runtime_error(what + ": " + result.error());
-  else
-    throw std::runtime_error(what + ": " + std::strerror(-result.error()));
-}
+using host_stub::need;
 
 /// A vCPU of no KVM: takes every MSR.
 struct NoVcpu final : host_stub::Vcpu {
