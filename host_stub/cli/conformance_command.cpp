@@ -18,7 +18,9 @@ namespace {
 constexpr const char* kUse = R"(
   1. host_stub conformance-host --runs record.jsonl
      prints the options to give to host_conformance.so, a line a run.
+
   2. Run your VMM once with each of them, as the table says. All runs may share one file.
+
   3. host_stub conformance-host record.jsonl
 )";
 
@@ -44,7 +46,7 @@ int conformance_command(const Arguments& arguments) {
   std::vector<std::string> records;
   std::string runs;
   bool json = false, list = false, help = false;
-  po::options_description d("host_stub conformance-host RECORD...: judges a host of plugins");
+  po::options_description d("host_stub conformance-host: judges a host of plugins by RECORD...");
   // clang-format off
   d.add_options()
     ("runs", po::value(&runs)->value_name("RECORD"),

@@ -31,7 +31,7 @@ shown host_stub/host_stub.1
 for word in $("$build/host_stub/host_stub" --help-all | grep -oE '^  --[a-z-]+'); do
   named "host_stub(1)" "$word"
 done
-for word in $("$build/host_stub/host_stub" --help | sed -nE 's/^  ([a-z]+)  .*/\1/p'); do
+for word in $("$build/host_stub/host_stub" --help | sed -nE 's/^  ([a-z-]+)  .*/\1/p'); do
   named "host_stub(1)" "host_stub $word:"
 done
 shown host_preload/vmm-run.1
