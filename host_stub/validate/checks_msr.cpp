@@ -68,15 +68,15 @@ class ResetStage {
   }
 
   Vcpu& vcpu() const { return *vm->vcpus[0]; }
-  Values values(const std::set<uint32_t>& msrs) {
+  Values values(const std::set<uint32_t>& msrs) const {
     Values all;
     for (const uint32_t msr : msrs) all[msr] = get_msr(vcpu(), msr);
     return all;
   }
-  Values values() { return values(own_writes); }
+  Values values() const { return values(own_writes); }
 
   /// Gives every register another value than after a reset, where it takes one.
-  void dirty() {
+  void dirty() const {
     constexpr uint64_t kCandidates[] = {0x530076, 0x1000, 0x1, 0xff};
     for (const auto& [msr, value] : clean)
       for (const uint64_t candidate : kCandidates) {
@@ -85,7 +85,7 @@ class ResetStage {
       }
   }
   /// The registers that are not as after a reset, "c0010200=530076 ..."; "" = all are.
-  std::string stale() {
+  std::string stale() const {
     std::string text;
     for (const auto& [msr, value] : values())
       if (value != clean.at(msr))

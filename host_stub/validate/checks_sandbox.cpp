@@ -178,15 +178,14 @@ class WatchedReset {
   }
   /// Before the filter: handles and sinks for these courses and vCPUs.
   void prepare(const Course& course, uint32_t index, bool knows_cpuid = true) {
-    ProbeSink& sink = ProbeSink::lend(scene_.findings, ProbeSink::batch);
-    sink.refusal = course.refusal;
+    const vmm_msr_sink* batch = nullptr;
+    if (course.batch) {
+      ProbeSink& sink = ProbeSink::lend(scene_.findings, ProbeSink::batch);
+      sink.refusal = course.refusal;
+      batch = sink.get();
+    }
     const vmm_vcpu_handle handle = life_->host.vcpu_handle(*vm_, index);
-    // NOLINTNEXTLINE(clang-analyzer-cplusplus.NewDeleteLeaks): a lent sink stays, see lend
-    prepared_.push_back(
-        {&course,
-         knows_cpuid,
-         {sizeof(vmm_vcpu), index, 0, 0, handle, course.batch ? sink.get() : nullptr},
-         0});
+    prepared_.push_back({&course, knows_cpuid, {sizeof(vmm_vcpu), index, 0, 0, handle, batch}, 0});
   }
   /// Behind the filter: all that was prepared, in order.
   void run() {

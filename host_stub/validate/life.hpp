@@ -57,9 +57,7 @@ class ProbeSink {
   /// It stays until the process ends: the plugin may have kept it, and the use is to be seen.
   static ProbeSink& lend(Findings& findings, Kind kind,
                          std::size_t struct_size = sizeof(vmm_msr_sink),
-                         std::byte beyond = kGarbage) {
-    return *new ProbeSink(findings, kind, struct_size, beyond);
-  }
+                         std::byte beyond = kGarbage);
   ProbeSink(const ProbeSink&) = delete;
   ProbeSink& operator=(const ProbeSink&) = delete;
 

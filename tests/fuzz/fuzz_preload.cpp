@@ -715,7 +715,7 @@ struct FakePlugin {
   static int32_t vm_created(void* ctx, const vmm_vm* vm, void** vm_ctx, vmm_error*) {
     World& world = *static_cast<World*>(ctx);
     World::CreateVm& making = world.making;
-    world.hook("vm_created " + std::to_string(I) + " " + world.name(*making.vm));
+    world.hook("vm_created " + std::to_string(I) + " " + World::name(*making.vm));
     FUZZ_REQUIRE(vm->max_vcpus == 64, std::to_string(vm->max_vcpus));
     uint32_t registers[4];
     FUZZ_REQUIRE(host->get_cpuid(host->host_ctx, vm->handle, nullptr, 0, 0, registers) == -ENOENT,
