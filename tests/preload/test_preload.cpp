@@ -226,6 +226,14 @@ BOOST_AUTO_TEST_CASE(descriptors_that_were_duplicated) {
   BOOST_TEST(count(two.err, "vcpu_reset") == 2);
 }
 
+BOOST_AUTO_TEST_CASE(a_filter_goes_to_the_descriptor_that_the_vmm_gave) {
+  NEEDS_KVM();
+  const ProcessResult outcome = play(" vm dupvm filter:1 replacevm filter:2", "deny");
+  BOOST_TEST(outcome.status == 0);
+  BOOST_TEST(count(outcome.out, "filter result=0 errno=0") == 2);
+  BOOST_TEST(count(outcome.err, "msr_filter_merged") == 2);
+}
+
 BOOST_AUTO_TEST_CASE(a_duplicate_that_is_first_used_after_its_original_was_closed_is_told) {
   NEEDS_KVM();
   const ProcessResult outcome = play(kStart + "dupclose:0" + kReset + kReset);

@@ -19,6 +19,7 @@
 //   dup:I              from here on uses a duplicate of the vCPU's descriptor
 //   dupclose:I         the same, and closes the first one
 //   dupvm              the same as dup for the VM
+//   replacevm          dup2 of another file onto the VM's descriptor before dupvm
 //   closevcpu:I, closevm, closerange   (closerange: close_range of all of them)
 //   use:N              makes the N-th VM the current one
 //   thread:STEP        the step on a thread of its own
@@ -78,6 +79,7 @@ struct Vcpu {
 
 struct Vm {
   int fd = -1;
+  int fd_before = -1;  ///< the one that fd is a duplicate of
   std::map<unsigned, Vcpu> vcpus;
 };
 
@@ -270,7 +272,15 @@ void duplicate_and_close(Context& context) {
 }
 
 void duplicate_vm(Context& context) {
-  context.machine.vm->fd = check(dup(context.machine.vm->fd), "dup");
+  Vm& vm = *context.machine.vm;
+  vm.fd_before = vm.fd;
+  vm.fd = check(dup(vm.fd), "dup");
+}
+
+void replace_vm(Context& context) {
+  const int other = check(open("/dev/null", O_RDWR | O_CLOEXEC), "/dev/null");
+  check(dup2(other, context.machine.vm->fd_before), "dup2");
+  close(other);
 }
 
 void close_vcpu(Context& context) {
@@ -387,7 +397,7 @@ struct Step {
   const char* verb;
   void (*play)(Context&);
 };
-constexpr std::array<Step, 26> kSteps{{
+constexpr std::array<Step, 27> kSteps{{
     {"vm", make_vm},
     {"vcpu", make_vcpu},
     {"cpuid", set_cpuid},
@@ -404,6 +414,7 @@ constexpr std::array<Step, 26> kSteps{{
     {"dup", duplicate},
     {"dupclose", duplicate_and_close},
     {"dupvm", duplicate_vm},
+    {"replacevm", replace_vm},
     {"closevcpu", close_vcpu},
     {"closevm", close_vm},
     {"closerange", close_by_range},
