@@ -110,7 +110,8 @@ class MappedFile {
  public:
   /// nullopt: no regular file, or not readable.
   static std::optional<MappedFile> open(const std::string& path) {
-    const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    // a FIFO is refused, not waited for
+    const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0) return std::nullopt;
     struct stat info {};
     void* start = MAP_FAILED;

@@ -257,6 +257,15 @@ BOOST_AUTO_TEST_CASE(interpreters_are_followed_as_far_as_the_kernel_does) {
     BOOST_TEST(contains(check_program(endless).error(), "the kernel follows no more"));
 }
 
+BOOST_AUTO_TEST_CASE(a_fifo_is_no_program_and_is_not_waited_for) {
+  const TemporaryFolder folder;
+  const std::string fifo = folder.path() + "/fifo";
+  BOOST_REQUIRE(mkfifo(fifo.c_str(), 0755) == 0);
+  BOOST_TEST(contains(check_program(fifo).error(), "it cannot be read"));
+  const std::string script = folder.file("script", "#!" + fifo + "\n", 0755);
+  BOOST_TEST(contains(check_program(script).error(), "it cannot be read"));
+}
+
 BOOST_AUTO_TEST_CASE(a_note_of_go_in_a_program_header) {
   std::string note(sizeof(Elf64_Nhdr), '\0');
   note += std::string("Go\0\0id", 6);
