@@ -23,7 +23,7 @@ namespace {
 
 /// A function that stands in for an import.
 struct Substitute {
-  const char* import;
+  std::string_view import;
   void* function;
 };
 
@@ -106,22 +106,25 @@ int substitute(const void* address, std::span<const Substitute> substitutes) {
 // ---- traps
 
 /// Allocating functions first.
-constexpr std::array kForbidden{
-    "malloc", "calloc", "realloc", "reallocarray", "aligned_alloc", "posix_memalign", "memalign",
-    "strdup", "strndup", "asprintf", "vasprintf", "__asprintf_chk", "__vasprintf_chk", "mmap",
-    // operator new, with its alignments and nothrow
-    "_Znwm", "_Znam", "_ZnwmRKSt9nothrow_t", "_ZnamRKSt9nothrow_t", "_ZnwmSt11align_val_t",
-    "_ZnamSt11align_val_t", "__cxa_allocate_exception",
-    // the others: free and operator delete, throws, locks, output
-    "free", "_ZdlPv", "_ZdaPv", "_ZdlPvm", "_ZdaPvm", "_ZdlPvSt11align_val_t",
-    "_ZdlPvmSt11align_val_t", "__cxa_throw", "__cxa_rethrow", "pthread_mutex_lock",
-    "pthread_mutex_trylock", "pthread_mutex_timedlock", "pthread_spin_lock",
-    "pthread_rwlock_rdlock", "pthread_rwlock_wrlock", "pthread_once", "pthread_cond_wait",
-    "mtx_lock", "call_once", "sem_wait", "__cxa_guard_acquire", "puts", "putchar", "fputs", "fputc",
-    "fwrite", "printf", "fprintf", "vprintf", "vfprintf", "__printf_chk", "__fprintf_chk",
-    "__vfprintf_chk", "write", "syslog", "__syslog_chk"};
-constexpr std::size_t kAllocating = 21;
-static_assert(std::string_view(kForbidden[kAllocating]) == "free");
+constexpr auto kForbidden = std::to_array<std::string_view>(
+    {"malloc", "calloc", "realloc", "reallocarray", "aligned_alloc", "posix_memalign", "memalign",
+     "strdup", "strndup", "asprintf", "vasprintf", "__asprintf_chk", "__vasprintf_chk", "mmap",
+     "getline", "getdelim", "__getdelim", "fopen", "fopen64", "fdopen", "opendir",
+     // operator new, with its alignments and nothrow
+     "_Znwm", "_Znam", "_ZnwmRKSt9nothrow_t", "_ZnamRKSt9nothrow_t", "_ZnwmSt11align_val_t",
+     "_ZnamSt11align_val_t", "_ZnwmSt11align_val_tRKSt9nothrow_t",
+     "_ZnamSt11align_val_tRKSt9nothrow_t", "__cxa_allocate_exception",
+     // the others: free and operator delete, throws, locks, output
+     "free", "_ZdlPv", "_ZdaPv", "_ZdlPvm", "_ZdaPvm", "_ZdlPvSt11align_val_t",
+     "_ZdlPvmSt11align_val_t", "_ZdaPvSt11align_val_t", "_ZdaPvmSt11align_val_t",
+     "_ZdlPvRKSt9nothrow_t", "_ZdaPvRKSt9nothrow_t", "__cxa_throw", "__cxa_rethrow",
+     "pthread_mutex_lock", "pthread_mutex_trylock", "pthread_mutex_timedlock", "pthread_spin_lock",
+     "pthread_rwlock_rdlock", "pthread_rwlock_wrlock", "pthread_once", "pthread_cond_wait",
+     "mtx_lock", "call_once", "sem_wait", "__cxa_guard_acquire", "puts", "putchar", "fputs",
+     "fputc", "fwrite", "printf", "fprintf", "vprintf", "vfprintf", "__printf_chk", "__fprintf_chk",
+     "__vfprintf_chk", "write", "syslog", "__syslog_chk"});
+constexpr auto kAllocating =
+    static_cast<std::size_t>(std::ranges::find(kForbidden, "free") - kForbidden.begin());
 
 Findings* notes = nullptr;
 unsigned noted_rule = 0;
