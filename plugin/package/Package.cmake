@@ -30,8 +30,8 @@ foreach(package_component svm-pmu:runtime svm-pmu-dev:devel)
                 ${package_build_dir}/changelog.Debian.gz
           DESTINATION ${doc_dir}/${CMAKE_MATCH_1} COMPONENT ${CMAKE_MATCH_2})
 endforeach()
-install(FILES README.md DESTINATION ${doc_dir}/svm-pmu COMPONENT runtime)
-install(FILES host_preload/README.md DESTINATION ${doc_dir}/svm-pmu/host_preload COMPONENT runtime)
+install_page(README.md ${doc_dir}/svm-pmu runtime)
+install_page(host_preload/README.md ${doc_dir}/svm-pmu/host_preload runtime)
 
 if(NOT HELP2MAN OR SVM_PMU_SANITIZE)
   return()
@@ -60,6 +60,7 @@ set(CPACK_DEBIAN_RUNTIME_DESCRIPTION "fixes for KVM's AMD vPMU, for any virtual 
  virtual CPU, and can take the vPMU away from guests; the launcher vmm-run,
  which brings plugins to unmodified virtual machine monitors such as QEMU;
  and host_stub, which shows what plugins do on a simulated KVM.")
+set(CPACK_DEBIAN_RUNTIME_PACKAGE_SUGGESTS svm-pmu-dev)
 set(CPACK_DEBIAN_DEVEL_PACKAGE_NAME svm-pmu-dev)
 set(CPACK_DEBIAN_DEVEL_PACKAGE_SECTION libdevel)
 set(CPACK_DEBIAN_DEVEL_PACKAGE_MULTIARCH same)

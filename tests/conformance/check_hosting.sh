@@ -4,17 +4,19 @@
 set -euo pipefail
 page=$1 vmm=$2 stub=$3 plugin=$4
 [[ -r /dev/kvm && -w /dev/kvm ]] || { echo "SKIPPED: no /dev/kvm" && exit 77; }
+command -v pkg-config >/dev/null || { echo "SKIPPED: no pkg-config" && exit 77; }
 
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 cd "$folder"
 ln -s "$vmm" my_vmm
 ln -s "$stub" host_stub
-PATH=$folder:$PATH
+printf 'plugindir=%s\nName: vmm-plugin\nDescription: of the build tree\nVersion: 1.0\n' \
+  "$(dirname "$plugin")" >vmm-plugin.pc
+export PATH=$folder:$PATH PKG_CONFIG_PATH=$folder
 
 # the pieces between ```sh and ```
-awk '/^```sh$/ { in_piece = 1; next } /^```$/ { in_piece = 0 } in_piece' "$page" |
-  sed "s#/usr/local/lib/vmm/plugins/host_conformance.so#$plugin#" >commands.sh
+awk '/^```sh$/ { in_piece = 1; next } /^```$/ { in_piece = 0 } in_piece' "$page" >commands.sh
 grep -q conformance-host commands.sh
 bash -euo pipefail commands.sh >out.txt 2>err.txt || { cat out.txt err.txt && exit 1; }
 

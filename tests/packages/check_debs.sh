@@ -42,12 +42,21 @@ for deb in "$runtime" "$devel"; do
 done
 grep -q "^Copyright: 20" "$root$prefix/share/doc/svm-pmu/copyright" || complain "copyright: of whom?"
 
+# ---- pages: what they link to is installed
+for page in "$root$prefix"/share/doc/svm-pmu{,/host_preload}/README.md \
+  "$root$prefix"/share/doc/svm-pmu-dev/{ABI,HOSTING,PLUGINS}.md; do
+  while read -r link; do
+    [[ -e $(dirname "$page")/$link ]] || complain "$(basename "$page"): nothing at $link"
+  done < <(grep -oP '\]\(\K[^)#:]+(?=[)#])' "$page" | sort -u)
+done
+
 # ---- fields
 depends=$(dpkg-deb -f "$runtime" Depends)
 for library in libboost-program-options1.74.0 libc6 libfmt9 libgcc-s1 'libstdc++6'; do
   [[ ", $depends" == *", $library"* ]] || complain "svm-pmu does not depend on $library: $depends"
 done
 [[ $(dpkg-deb -f "$devel" Depends) == *linux-libc-dev* ]] || complain "svm-pmu-dev: linux-libc-dev"
+[[ $(dpkg-deb -f "$runtime" Suggests) == svm-pmu-dev ]] || complain "Suggests"
 [[ $(dpkg-deb -f "$devel" Recommends) == "svm-pmu (= $version-1)" ]] || complain "Recommends"
 
 # ---- stripped, and running from where they were unpacked
