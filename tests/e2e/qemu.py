@@ -93,15 +93,16 @@ class Qmp:
         self.socket = socket.socket(socket.AF_UNIX)
         self.socket.settimeout(BOOT_TIMEOUT)
         self.socket.connect(str(path))
-        self.stream = self.socket.makefile("rw", encoding="utf-8")
+        # to read only: a text file that is written to forgets what it has read ahead
+        self.stream = self.socket.makefile("r", encoding="utf-8")
         self.events = []
         json.loads(self.stream.readline())  # the greeting
         self.command("qmp_capabilities")
 
     def command(self, name, **arguments_):
         try:
-            self.stream.write(json.dumps({"execute": name, "arguments": arguments_}) + "\n")
-            self.stream.flush()
+            self.socket.sendall(
+                (json.dumps({"execute": name, "arguments": arguments_}) + "\n").encode())
             return self._answer(name)
         except OSError as error:
             raise Failure(f"{name}: {error}") from error
