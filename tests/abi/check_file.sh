@@ -1,10 +1,11 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# check_file.sh LIST FILE
-# Holds a built file to its lines of the list (files.txt), by check_exports.sh.
+# check_file.sh LIST FILE [NAME]
+# Holds a built file to its lines of the list (files.txt), by check_exports.sh. NAME is the file's
+# there, if it is not the last part of FILE.
 set -eu
 list=$1 file=$2
-name=$(basename "$file")
+name=${3:-$(basename "$file")}
 allowed() { # WHAT
   awk -v name="$name" -v what="$1" '$1 == name && $2 == what { print $3 }' "$list"
 }

@@ -76,6 +76,13 @@ if(NOT SVM_PMU_SANITIZE) # a sanitizer brings exports and libraries of its own
                   $<TARGET_FILE:${target}>)
   endforeach()
 endif()
+if(SVM_PMU_SELF_CONTAINED)
+  foreach(target svm_pmu vmm_preload)
+    set(file $<TARGET_FILE:${target}_self_contained>)
+    vmm_gate_case("files/${target}_self_contained" "${here}/check_file.sh" "${here}/files.txt"
+                  ${file} self_contained/$<TARGET_FILE_NAME:${target}_self_contained>)
+  endforeach()
+endif()
 foreach(case nothing exports_too_much exports_a_variable exports_nothing needs_libm rpath runpath
              soname executable_stack text_relocation new_glibc family_without_a_line
              not_in_the_list)
