@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what is missing, builds the release preset, measures, prints one table:
-#   bash tests/bench/run.sh              everything, about five minutes
+#   bash tests/bench/run.sh              everything, about eight minutes
 #   bash tests/bench/run.sh --quick      the counts, and a look at the times
 #   bash tests/bench/run.sh --markdown   the table for a README
 #   bash tests/bench/run.sh --help       the other options

@@ -2,8 +2,10 @@
 """What the preload host costs an unmodified QEMU: by the programs of tests/e2e, and from its start
 to the firmware's first line."""
 
+import dataclasses
 import os
 import pathlib
+import random
 import statistics
 import subprocess
 import sys
@@ -17,7 +19,12 @@ from rows import Row, paired  # noqa: E402
 
 # machines are made anew that often: two of a kind differ for as long as they live
 EXIT_STARTS, EXIT_ROUNDS = 6, 12
-START_ROUNDS, QUICK_START_ROUNDS = 41, 2
+# Two of QEMU's own ioctls wait for a tick of the kernel (KVM_IOEVENTFD, KVM_SET_USER_MEMORY_REGION),
+# and so does the end of the machine before. What takes a little longer costs a whole tick, or nothing:
+# each start is at another time between two ticks, and a round is the mean of many.
+START_ROUNDS, STARTS_A_ROUND = 50, 10
+QUICK_START_ROUNDS, QUICK_STARTS_A_ROUND = 2, 1
+TICK = 0.004  # of CONFIG_HZ=250
 
 
 def need_qemu(options):
@@ -83,6 +90,7 @@ def seconds_to_first_line(options, prefix, environment):
     command = [*prefix, options.qemu, "-accel", "kvm", "-machine", "pc", "-m", "64", "-nodefaults",
                "-display", "none", "-chardev", "stdio,id=firmware",
                "-device", "isa-debugcon,iobase=0x402,chardev=firmware"]
+    time.sleep(random.uniform(0, TICK))
     begin = time.monotonic()
     with subprocess.Popen(command, env={**os.environ, **environment}, stdin=subprocess.DEVNULL,
                           stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
@@ -96,37 +104,74 @@ def seconds_to_first_line(options, prefix, environment):
     return end - begin
 
 
-def start_row(options, what, start, goal="", why=""):
-    row = Row("qemu", what, "QEMU alone", goal=goal)
-    rounds = QUICK_START_ROUNDS if options.quick else START_ROUNDS
-    alone = ((), {})
-    try:
-        need_qemu(options)
-        seconds_to_first_line(options, *start)  # files into the page cache
-        measured = []
-        for _ in range(rounds):
-            # alone before and after: a drift cancels out
-            first, here, last = (seconds_to_first_line(options, *each)
-                                 for each in (alone, start, alone))
-            measured.append((first, last, here))
-        row = paired(row.part, row.what, row.against, measured, goal=goal, why=why)
-        row.note = ", ".join(f"{statistics.median(each[index] for each in measured) * 1e3:.1f} ms"
-                             for index in (2, 0))
-    except Missing as missing:
-        row.skipped = str(missing)
-    return row
+@dataclasses.dataclass(frozen=True)
+class Start:
+    what: str
+    prefix: tuple = ()
+    environment: dict = dataclasses.field(default_factory=dict)
+    goal: str = ""
+    why: str = ""
+
+
+def starts(options):
+    """The last two are the least that a launcher, and a plugin in C++, can cost a VMM in C."""
+    def by_vmm_run(folder, plugin):
+        return (str(folder / "vmm-run"), "--plugin", str(plugin), "--")
+
+    def by_variables(folder, plugin):
+        return {"LD_PRELOAD": str(folder / "libvmm_preload.so"), "VMM_PLUGINS": str(plugin)}
+
+    linked = options.build_dir / "host_preload", options.plugin
+    contained = options.build_dir / "self_contained", options.build_dir / "self_contained/svm_pmu.so"
+    libraries = "the C++ library and Boost are linked in a process of many libraries"
+    return (
+        Start("QEMU's start to the firmware's first line, by vmm-run", by_vmm_run(*linked),
+              goal="<= 1.02", why=f"one more program starts, and {libraries}"),
+        Start("the same, by LD_PRELOAD and VMM_PLUGINS", environment=by_variables(*linked),
+              goal="<= 1.02", why=libraries),
+        Start("by the self-contained vmm-run", by_vmm_run(*contained), goal="<= 1.02",
+              why="one more program starts"),
+        Start("by LD_PRELOAD and VMM_PLUGINS, self-contained files",
+              environment=by_variables(*contained), goal="<= 1.02"),
+        Start("by env(1), no plugin", ("env",)),
+        Start("with the C++ library alone preloaded", environment={"LD_PRELOAD": "libstdc++.so.6"}),
+    )
+
+
+def measured_starts(options, compared):
+    """Of each of `compared`: rounds of (alone, alone, so started), in seconds."""
+    rounds, starts_a_round = ((QUICK_START_ROUNDS, QUICK_STARTS_A_ROUND) if options.quick
+                              else (START_ROUNDS, STARTS_A_ROUND))
+    turns = [Start("alone"), Start("alone again"), *compared]
+    for turn in turns:
+        seconds_to_first_line(options, turn.prefix, turn.environment)  # files into the page cache
+    measured = [[] for _ in compared]
+    for _ in range(rounds):
+        times = {turn.what: [] for turn in turns}
+        for _ in range(starts_a_round):
+            for turn in random.sample(turns, len(turns)):
+                times[turn.what].append(
+                    seconds_to_first_line(options, turn.prefix, turn.environment))
+        alone, again, *others = map(statistics.fmean, times.values())
+        for rounds_of_one, other in zip(measured, others):
+            rounds_of_one.append((alone, again, other))
+    return measured
 
 
 def start_rows(options):
-    """The last of them is the least that a plugin in C++ can cost a VMM in C: its library."""
-    vmm_run = options.build_dir / "host_preload/vmm-run"
-    return [
-        start_row(options, "QEMU's start to the firmware's first line, by vmm-run",
-                  ((vmm_run, "--plugin", options.plugin, "--"), {}), "<= 1.02",
-                  "one more program starts, which loads the plugin to check it"),
-        start_row(options, "the same, by LD_PRELOAD and VMM_PLUGINS",
-                  ((), preload_environment(options)), "<= 1.02",
-                  "the plugin and its libraries are loaded, and linked in a process of many libraries"),
-        start_row(options, "the same with the C++ library alone preloaded",
-                  ((), {"LD_PRELOAD": "libstdc++.so.6"})),
-    ]
+    compared = starts(options)
+    try:
+        need_qemu(options)
+        if not (options.build_dir / "self_contained").exists():
+            raise Missing("no self-contained files, without libboost_program_options.a")
+        measured = measured_starts(options, compared)
+    except Missing as missing:
+        return [Row("qemu", start.what, "QEMU alone", goal=start.goal, skipped=str(missing))
+                for start in compared]
+    rows = []
+    for start, rounds in zip(compared, measured):
+        note = ", ".join(f"{statistics.median(each[index] for each in rounds) * 1e3:.1f} ms"
+                         for index in (2, 0))
+        rows.append(paired("qemu", start.what, "QEMU alone", rounds, goal=start.goal, why=start.why,
+                           note=note))
+    return rows
