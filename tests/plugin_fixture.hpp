@@ -7,6 +7,7 @@
 #include <vmm/plugin.h>
 
 #include <cstdint>
+#include <cstdlib>
 #include <functional>
 #include <map>
 #include <memory>
@@ -29,8 +30,13 @@ namespace host_stub {
 /// An event selector as a guest's watchdog leaves it: cycles, OS and USR, INT, EN.
 inline constexpr uint64_t kStaleSelector = 0x530076;
 
-/// The plugin's file, and its descriptor: loaded at the first call, for the rest of the program.
-inline constexpr const char* kPluginPath = TEST_BUILD_DIR "/plugin/svm_pmu.so";
+inline const char* plugin_path() {
+  const char* named = std::getenv("SVM_PMU_TEST_PLUGIN");
+  return named != nullptr ? named : TEST_BUILD_DIR "/plugin/svm_pmu.so";
+}
+/// The plugin's file, the one that was built or another form of it; and its descriptor: loaded at
+/// the first call, for the rest of the program.
+inline const char* const kPluginPath = plugin_path();
 const vmm_plugin& plugin_descriptor();
 
 /// A simulated KVM, as open_sim; nullptr: no such one. newest_sim(): its vCPU that this thread made

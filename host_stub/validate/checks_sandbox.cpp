@@ -69,9 +69,11 @@ void leaves_no_trace(Findings& findings, const Subject& subject) {
   if (const auto file = PluginFile::read(subject.plugin)) {
     if (file->does_import("__register_atfork"))
       findings.fail(39, "imports __register_atfork: it can install a fork handler");
-    if (file->does_import("__cxa_thread_atexit"))
-      findings.fail(39,
-                    "imports __cxa_thread_atexit: it has thread-local objects with destructors");
+    // the C++ library's function, and the C library's behind it, where the former is inside the
+    // file
+    for (const char* name : {"__cxa_thread_atexit", "__cxa_thread_atexit_impl"})
+      if (file->does_import(name))
+        findings.fail(39, "imports {}: it has thread-local objects with destructors", name);
   }
   const Traces before;
   const auto life = scene.live();

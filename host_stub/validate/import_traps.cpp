@@ -117,8 +117,9 @@ constexpr auto kForbidden = std::to_array<std::string_view>(
      // the others: free and operator delete, throws, locks, output
      "free", "_ZdlPv", "_ZdaPv", "_ZdlPvm", "_ZdaPvm", "_ZdlPvSt11align_val_t",
      "_ZdlPvmSt11align_val_t", "_ZdaPvSt11align_val_t", "_ZdaPvmSt11align_val_t",
-     "_ZdlPvRKSt9nothrow_t", "_ZdaPvRKSt9nothrow_t", "__cxa_throw", "__cxa_rethrow",
-     "pthread_mutex_lock", "pthread_mutex_trylock", "pthread_mutex_timedlock", "pthread_spin_lock",
+     "_ZdlPvRKSt9nothrow_t", "_ZdaPvRKSt9nothrow_t", "_ZdlPvSt11align_val_tRKSt9nothrow_t",
+     "_ZdaPvSt11align_val_tRKSt9nothrow_t", "__cxa_throw", "__cxa_rethrow", "pthread_mutex_lock",
+     "pthread_mutex_trylock", "pthread_mutex_timedlock", "pthread_spin_lock",
      "pthread_rwlock_rdlock", "pthread_rwlock_wrlock", "pthread_once", "pthread_cond_wait",
      "mtx_lock", "call_once", "sem_wait", "__cxa_guard_acquire", "puts", "putchar", "fputs",
      "fputc", "fwrite", "printf", "fprintf", "vprintf", "vfprintf", "__printf_chk", "__fprintf_chk",

@@ -77,7 +77,7 @@ if(NOT SVM_PMU_SANITIZE) # a sanitizer brings exports and libraries of its own
   endforeach()
 endif()
 if(SVM_PMU_SELF_CONTAINED)
-  foreach(target svm_pmu vmm_preload)
+  foreach(target svm_pmu vmm_preload vmm-run)
     set(file $<TARGET_FILE:${target}_self_contained>)
     vmm_gate_case("files/${target}_self_contained" "${here}/check_file.sh" "${here}/files.txt"
                   ${file} self_contained/$<TARGET_FILE_NAME:${target}_self_contained>)

@@ -45,6 +45,7 @@ grep -q "^Copyright: 20" "$root$prefix/share/doc/svm-pmu/copyright" || complain 
 # ---- pages: what they link to is installed
 for page in "$root$prefix"/share/doc/svm-pmu{,/host_preload}/README.md \
   "$root$prefix"/share/doc/svm-pmu-dev/{ABI,HOSTING,PLUGINS}.md; do
+  [[ -s $page ]] || complain "no $page"
   while read -r link; do
     [[ -e $(dirname "$page")/$link ]] || complain "$(basename "$page"): nothing at $link"
   done < <(grep -oP '\]\(\K[^)#:]+(?=[)#])' "$page" | sort -u)

@@ -27,6 +27,8 @@ else
   work=$(mktemp -d)
 fi
 root=$work/root
+trap '! mountpoint -q "$root/proc" || umount "$root/proc"
+  [[ $kept ]] || rm -rf --one-file-system "$work"' EXIT
 in_root() { chroot "$root" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 HOME=/root \
   DEBIAN_FRONTEND=noninteractive "$@"; }
 if [[ ! -e $work/ready ]]; then
@@ -45,7 +47,6 @@ cp "$built"/tests/e2e/{guest.elf,libsim_shim.so} "$root/tmp/there"
 ldd "$built/tests/e2e/libsim_shim.so" | awk '/libfmt/ { print $3 }' |
   xargs -I{} cp -L {} "$root/tmp/there/lib"
 [[ -e $root/dev/kvm ]] || mknod -m 666 "$root/dev/kvm" c 10 232
-trap 'umount "$root/proc"; [[ $kept ]] || rm -rf "$work"' EXIT
 mountpoint -q "$root/proc" || mount -t proc proc "$root/proc"
 
 # shellcheck disable=SC2016 # for the shell in there

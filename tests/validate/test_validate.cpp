@@ -106,6 +106,7 @@ const Row kFileRows[] = {
     {"bad_atfork", "", {39}},
     {"bad_nodelete", "", {65}},
     {"bad_thread_local", "", {39, 41, 65}},
+    {"bad_thread_local_inside", "", {39, 41, 65}},
     {kByName, "logs_when_unloaded", {18, 65}},
 };
 
