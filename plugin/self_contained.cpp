@@ -3,7 +3,7 @@
 // What the C++ library lacks where it is inside of a file that hosts load and unload.
 #include <cxxabi.h>
 
-// NOLINTBEGIN(bugprone-reserved-identifier,cert-dcl37-c,cert-dcl51-cpp): names of the C++ ABI
+// NOLINTBEGIN(bugprone-reserved-identifier,readability-identifier-naming): names of the C++ ABI
 namespace __gnu_cxx {
 void __freeres();  // libsupc++, eh_alloc.cc: frees its reserve for exceptions without memory
 }
@@ -21,7 +21,7 @@ struct __cxa_eh_globals {
 extern "C" __cxa_eh_globals* __cxa_get_globals() noexcept { return &globals; }
 extern "C" __cxa_eh_globals* __cxa_get_globals_fast() noexcept { return &globals; }
 }  // namespace __cxxabiv1
-// NOLINTEND(bugprone-reserved-identifier,cert-dcl37-c,cert-dcl51-cpp)
+// NOLINTEND(bugprone-reserved-identifier,readability-identifier-naming)
 
 namespace {
 /// The library gets its reserve, 71 KiB, each time that it is loaded, and never gives it back.
