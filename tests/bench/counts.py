@@ -170,7 +170,7 @@ def size_rows(options):
         try:
             need_program("strip")
             if not file.exists():
-                raise Missing(f"no {file}")
+                raise Missing("no self-contained files: they need libboost_program_options.a")
             with tempfile.TemporaryDirectory() as folder:
                 stripped = pathlib.Path(folder) / "plugin"
                 subprocess.run(["strip", "-o", stripped, file], check=True)

@@ -2,6 +2,7 @@
 """The rows of the table: what was measured, against what, its goal, and whether it was met."""
 
 import dataclasses
+import math
 import statistics
 
 
@@ -16,6 +17,7 @@ class Row:
     value: float | None = None
     quartiles: tuple[float, float] | None = None
     control: tuple[float, float, float] | None = None  # `against` to itself: q1, median, q3
+    rounds: int = 0
     unit: str = ""
     goal: str = ""  # "<= 1.03", ">= 0.99", "= 1" or none
     exact: bool = False
@@ -68,10 +70,11 @@ class Row:
 
     @property
     def within_noise(self):
-        """Whether the difference is one that this machine makes between two equal things, too."""
+        """Whether the median of as many rounds of two equal things differs from 1 as much, too."""
         if self.control is None:
             return False
-        return abs(self.value - 1) < max(abs(bound - 1) for bound in self.control)
+        low, _, high = self.control
+        return abs(self.value - 1) < (high - low) / math.sqrt(self.rounds)
 
 
 HEADER = ("what", "against", "measured", "itself", "goal", "met")
@@ -97,4 +100,4 @@ def paired(part, what, against, rounds, **more):
     controls = [each[1] / each[0] for each in rounds]
     low, middle, high = statistics.quantiles(ratios, n=4)
     return Row(part, what, against, middle, (low, high),
-               tuple(statistics.quantiles(controls, n=4)), unit="ratio", **more)
+               tuple(statistics.quantiles(controls, n=4)), len(rounds), unit="ratio", **more)
