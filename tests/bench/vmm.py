@@ -39,6 +39,7 @@ def need_qemu(options):
 def ioctl_rows(options):
     """Of a call of ioctl, by callgrind."""
     limits = dict(ioctl_cost.LIMITS)
+    preloaded = preload_environment(options.build_dir / "host_preload", options.plugin)
     rows = []
     for kind, what in (("foreign", "an ioctl that is not KVM's"), ("run", "KVM_RUN")):
         row = Row("preload", f"instructions added to {what}", goal=f"<= {limits[kind]}", exact=True)
@@ -47,7 +48,7 @@ def ioctl_rows(options):
             need_program("valgrind")
             without, with_ = (
                 ioctl_cost.per_call(options.build_dir / "tests/e2e/ioctl_cost", kind, environment)
-                for environment in ({}, preload_environment(options)))
+                for environment in ({}, preloaded))
             if without is None or with_ is None:
                 raise Missing("KVM cannot do it here")
             row.value, row.note = round(with_ - without, 1), f"{without:.0f} without"
@@ -56,9 +57,8 @@ def ioctl_rows(options):
     return rows
 
 
-def preload_environment(options):
-    return {"LD_PRELOAD": str(options.build_dir / "host_preload/libvmm_preload.so"),
-            "VMM_PLUGINS": str(options.plugin)}
+def preload_environment(folder, plugin):
+    return {"LD_PRELOAD": str(folder / "libvmm_preload.so"), "VMM_PLUGINS": str(plugin)}
 
 
 # ---- exits a second ------------------------------------------------------------------------------
@@ -119,21 +119,18 @@ def starts(options):
     def by_vmm_run(folder, plugin):
         return (str(folder / "vmm-run"), "--plugin", str(plugin), "--")
 
-    def by_variables(folder, plugin):
-        return {"LD_PRELOAD": str(folder / "libvmm_preload.so"), "VMM_PLUGINS": str(plugin)}
-
     linked = options.build_dir / "host_preload", options.plugin
     contained = options.build_dir / "self_contained", options.build_dir / "self_contained/svm_pmu.so"
     libraries = "the C++ library and Boost are linked in a process of many libraries"
     return (
         Start("QEMU's start to the firmware's first line, by vmm-run", by_vmm_run(*linked),
               goal="<= 1.02", why=f"one more program starts, and {libraries}"),
-        Start("the same, by LD_PRELOAD and VMM_PLUGINS", environment=by_variables(*linked),
+        Start("the same, by LD_PRELOAD and VMM_PLUGINS", environment=preload_environment(*linked),
               goal="<= 1.02", why=libraries),
         Start("by the self-contained vmm-run", by_vmm_run(*contained), goal="<= 1.02",
               why="one more program starts"),
         Start("by LD_PRELOAD and VMM_PLUGINS, self-contained files",
-              environment=by_variables(*contained), goal="<= 1.02"),
+              environment=preload_environment(*contained), goal="<= 1.02"),
         Start("by env(1), no plugin", ("env",)),
         Start("with the C++ library alone preloaded", environment={"LD_PRELOAD": "libstdc++.so.6"}),
     )
