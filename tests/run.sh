@@ -49,7 +49,7 @@ choose() { # PRESET: sets build_arguments and ctest_arguments
     clang) suites=("${plugin_suites[@]}") folders=(plugin host_preload abi tests/abi) ;;
     asan-gcc)
       suites=("${plugin_suites[@]}" options host_kit)
-      folders=(plugin abi tests/abi tests/plugins)
+      folders=(plugin abi tests/abi tests/unit/plugins)
       ;;
     tsan) suites=("${threaded_suites[@]}") folders=(plugin) ;;
     *) suites=() folders=() ;;

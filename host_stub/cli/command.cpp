@@ -8,7 +8,7 @@
 #include <boost/program_options/variables_map.hpp>
 #include <sstream>
 
-#include "rules/report.hpp"
+#include "check/report.hpp"
 
 namespace host_stub {
 

@@ -21,7 +21,6 @@ using Arguments = std::vector<std::string>;
 
 int run_command(const Arguments& arguments);
 int facts_command(const Arguments& arguments);
-int matrix_command(const Arguments& arguments);
 int probe_command(const Arguments& arguments);
 int conformance_command(const Arguments& arguments);
 int validate_command(const Arguments& arguments);

@@ -6,8 +6,8 @@
 #include <algorithm>
 #include <boost/program_options.hpp>
 
+#include "check/host/judge.hpp"
 #include "cli/command.hpp"
-#include "conformance/judge.hpp"
 
 namespace host_stub {
 

@@ -6,8 +6,8 @@
 #include <boost/program_options.hpp>
 
 #include "cli/command.hpp"
-#include "kvm/backend.hpp"
 #include "kvm/facts.hpp"
+#include "sim/backend.hpp"
 
 namespace host_stub {
 

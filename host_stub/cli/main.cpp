@@ -20,7 +20,6 @@ struct Command {
 constexpr Command kCommands[] = {
     {"run", "a scenario on a VM, with or without plugins, as a transcript", run_command},
     {"facts", "ask a KVM what it does with the AMD PMU; JSON lines", facts_command},
-    {"matrix", "all simulated hosts, guests and options of svm_pmu, judged", matrix_command},
     {"probe", "what this host's KVM has, which bugs, and what the plugin would do here",
      probe_command},
     {"conformance-host", "judge a host of plugins by what host_conformance.so recorded of it",
@@ -40,8 +39,6 @@ Examples:
     $ host_stub run --kvm /dev/kvm --plugin svm_pmu.so --scenario boot,reset,boot
   What this host needs:
     $ host_stub probe
-  Every simulated host, guest and option of Linux 6.12, judged:
-    $ host_stub matrix --plugin svm_pmu.so --filter linux-6.12
   How well a VMM of yours plays host: run it with each of the options that the first line prints
     $ host_stub conformance-host --runs record.jsonl
     $ host_stub conformance-host record.jsonl

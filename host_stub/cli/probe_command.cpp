@@ -9,8 +9,8 @@
 
 #include "cli/command.hpp"
 #include "cli/probe.hpp"
-#include "kvm/backend.hpp"
 #include "kvm/errno_names.hpp"
+#include "sim/backend.hpp"
 
 namespace host_stub {
 

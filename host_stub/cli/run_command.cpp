@@ -12,9 +12,9 @@
 #include "cli/command.hpp"
 #include "cli/scenario.hpp"
 #include "cli/transcript.hpp"
-#include "kvm/backend.hpp"
 #include "kvm/faults.hpp"
 #include "kvm/recorder.hpp"
+#include "sim/backend.hpp"
 
 namespace host_stub {
 

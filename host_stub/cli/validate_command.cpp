@@ -12,11 +12,11 @@
 #include <string_view>
 #include <vector>
 
+#include "check/plugin/validator.hpp"
+#include "check/report.hpp"
 #include "cli/command.hpp"
 #include "host_kit/plugin_library.hpp"
-#include "kvm/backend.hpp"
-#include "rules/report.hpp"
-#include "validate/validator.hpp"
+#include "sim/backend.hpp"
 
 namespace host_stub {
 

@@ -13,8 +13,8 @@
 #include <tl/expected.hpp>
 #include <vector>
 
-#include "guest_sim/linux_guest.hpp"
 #include "kvm/kvm.hpp"
+#include "stub_vmm/linux_guest.hpp"
 
 namespace host_stub {
 

@@ -17,7 +17,6 @@
 #include <tl/expected.hpp>
 #include <vector>
 
-#include "guest_sim/linux_guest.hpp"
 #include "host_kit/host.hpp"
 #include "host_kit/msr_state.hpp"
 #include "host_kit/plugin_instance.hpp"
@@ -25,6 +24,7 @@
 #include "kvm/kvm.hpp"
 #include "stub_vmm/event.hpp"
 #include "stub_vmm/guest_cpuid.hpp"
+#include "stub_vmm/linux_guest.hpp"
 
 namespace host_stub {
 

@@ -4,8 +4,8 @@
 #include <cstring>
 #include <stdexcept>
 
-#include "kvm/backend.hpp"
-#include "need.hpp"
+#include "sim/backend.hpp"
+#include "support/need.hpp"
 
 namespace bench {
 namespace {

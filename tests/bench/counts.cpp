@@ -22,9 +22,9 @@
 
 #include "bench_machine.hpp"
 #include "host_kit/plugin_library.hpp"
-#include "kvm/backend.hpp"
-#include "kvm_sim/profile.hpp"
-#include "resource_counters.hpp"
+#include "sim/backend.hpp"
+#include "sim/profile.hpp"
+#include "support/resource_counters.hpp"
 
 namespace bench {
 namespace {

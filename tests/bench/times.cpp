@@ -18,8 +18,8 @@
 
 #include "bench_machine.hpp"
 #include "host_kit/plugin_library.hpp"
-#include "kvm/backend.hpp"
 #include "rounds.hpp"
+#include "sim/backend.hpp"
 #include "team.hpp"
 
 namespace bench {

@@ -36,10 +36,10 @@
 #include <span>
 #include <vector>
 
-#include "kvm_sim/msr_filter.hpp"
-#include "kvm_sim/pmu_msrs.hpp"
-#include "kvm_sim/profile.hpp"
-#include "kvm_sim/sim_kvm.hpp"
+#include "sim/msr_filter.hpp"
+#include "sim/pmu_msrs.hpp"
+#include "sim/profile.hpp"
+#include "sim/sim_kvm.hpp"
 #include "vmm/kvm_uapi.h"
 
 namespace {

@@ -20,8 +20,8 @@
 
 #include "input.hpp"
 #include "model_kvm.hpp"
-#include "refusals.hpp"
 #include "require.hpp"
+#include "support/refusals.hpp"
 #include "target.hpp"
 
 namespace {

@@ -10,7 +10,7 @@ set -uo pipefail
 cd "$(dirname "$0")/../.." || exit 1
 
 case "${1:-}" in
-  '') chosen=({plugin,abi,host_preload,host_stub/host_kit}/'*'.{c,cpp}) ;;
+  '') chosen=({plugin,abi,host_preload}/'*'.{c,cpp}) ;;
   all) chosen=('*.c' '*.cpp') ;;
   *)
     echo "usage: $0 [all]" >&2
@@ -19,7 +19,7 @@ case "${1:-}" in
 esac
 
 # Not what is wrong on purpose, nor hosting_vmm.c, which is compiled with what a test makes of a page.
-tracked() { git ls-files "$@" ':!tests/lint/planted' ':!tests/conformance/hosting_vmm.c'; }
+tracked() { git ls-files "$@" ':!tests/lint/planted' ':!tests/check_host/hosting_vmm.c'; }
 
 # Names in C follow C's habits, not those of .clang-tidy.
 tidy() { # FILE...: one run each, in parallel; the lines of one are not torn by another

@@ -12,7 +12,7 @@ tree=build/mutation/tree build=build/mutation/build log=build/mutation/log.txt
 
 # What a fault of the plugin can be caught by.
 targets=(svm_pmu host_stub test_options test_text test_matrix)
-for source in tests/test_plugin_*.cpp; do targets+=("$(basename "$source" .cpp)"); done
+for source in tests/plugin/test_plugin_*.cpp; do targets+=("$(basename "$source" .cpp)"); done
 cases='^(options|text|matrix|plugin_[a-z_]+|abi/validate/svm_pmu)(/|$)'
 
 # The table: names in its order, what[NAME], and edits in edit_of[NAME] as indices of file, old, new.

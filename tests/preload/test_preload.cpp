@@ -23,7 +23,7 @@
 #include <vector>
 
 #include "host_preload/program_check.hpp"
-#include "process.hpp"
+#include "support/process.hpp"
 
 namespace {
 
