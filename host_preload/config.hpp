@@ -15,16 +15,12 @@
 #include <tl/expected.hpp>
 #include <vector>
 
+#include "host_kit/plugin_list.hpp"
 #include "host_preload/reset_detector.hpp"
 
 namespace host_preload {
 
-/// One plugin of VMM_PLUGINS.
-struct PluginSpec {
-  std::string file;     ///< as written: a name or a path
-  std::string options;  ///< "k=v,k=v" or empty
-  bool operator==(const PluginSpec&) const = default;
-};
+using host_kit::PluginSpec;
 
 struct Config {
   std::vector<PluginSpec> plugins;
@@ -51,11 +47,6 @@ Environment read_environment() noexcept;
 
 /// Error: one line that names the variable.
 tl::expected<Config, std::string> parse_config(const Environment& environment);
-
-/// Where a plugin's file is. A path is taken as it is; a bare name is looked for in the folders, in
-/// their order, as written and with ".so". Error: one line with what was tried.
-tl::expected<std::string, std::string> find_plugin(const std::string& file,
-                                                   const std::vector<std::string>& folders);
 
 /// Folders for bare names, given the one that the preload library is in: that one, the build
 /// tree's, the one of this installation, the one that the library was configured for.

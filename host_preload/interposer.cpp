@@ -194,7 +194,7 @@ int Interposer::create_vm(int fd, unsigned long request, void* arg) noexcept {
 int32_t Interposer::refuse_by_problems(int fd) noexcept {
   const char* event = config_.continue_on_error ? "plugin_left_out" : "vm_refused";
   int32_t result = 0;
-  for (const Problem& problem : plugins_.problems()) {
+  for (const host_kit::Problem& problem : plugins_.problems()) {
     log_.event(VMM_LOG_ERROR, "%s vm=%d errno=%d reason=\"%s\"", event, fd, -problem.code,
                problem.text.c_str());
     if (result == 0) result = problem.code;
@@ -352,7 +352,7 @@ bool Interposer::answer_msr_exit(Vcpu& vcpu, kvm_run& run) noexcept {
 
 int32_t Interposer::install_filter(const Vm& vm, int fd, const kvm_msr_filter& vmm_filter,
                                    const DenyList& denied) noexcept {
-  auto merged = merge_msr_filter(vmm_filter, denied);
+  auto merged = host_kit::merge_msr_filter(vmm_filter, denied);
   if (!merged) {
     log_.event(VMM_LOG_ERROR, "msr_filter_full vm=%d ranges=%u reason=\"KVM's filter has %d\"",
                vm.number, merged.error(), KVM_MSR_FILTER_MAX_RANGES);

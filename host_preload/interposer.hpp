@@ -15,8 +15,8 @@
 #include <string>
 
 #include "host_kit/host.hpp"
+#include "host_kit/plugin_set.hpp"
 #include "host_preload/config.hpp"
-#include "host_preload/plugin_set.hpp"
 #include "host_preload/preload_log.hpp"
 #include "host_preload/vm_registry.hpp"
 
@@ -80,7 +80,7 @@ class Interposer final : public host_kit::Host {
   int log_result_ = 0;  ///< of PreloadLog::open, until it was said
   PreloadLog log_;
   VmRegistry registry_{log_};
-  PluginSet plugins_{*this};
+  host_kit::PluginSet plugins_{*this};
 };
 
 }  // namespace host_preload

@@ -20,12 +20,15 @@
 #include <utility>
 #include <vector>
 
+#include "host_kit/cpuid_table.hpp"
+#include "host_kit/msr_filter.hpp"
 #include "host_kit/plugin_instance.hpp"
-#include "host_preload/cpuid_table.hpp"
-#include "host_preload/msr_filter.hpp"
 #include "host_preload/reset_detector.hpp"
 
 namespace host_preload {
+
+using host_kit::CpuidTable;
+using host_kit::DenyList;
 
 /// What a file descriptor leads to.
 class KvmObject {

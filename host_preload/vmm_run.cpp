@@ -63,7 +63,7 @@ Result resolve_plugins(std::vector<std::string>& plugins, const std::string& lib
   for (std::string& plugin : plugins) {
     const std::size_t comma = plugin.find(',');
     const std::string name = plugin.substr(0, comma);
-    const auto file = find_plugin(name, folders);
+    const auto file = host_kit::find_plugin(name, folders);
     if (!file) return tl::unexpected(file.error());
     const std::string path = absolute(*file);
     if (const auto loaded = host_kit::PluginLibrary::open(path); !loaded)

@@ -9,11 +9,11 @@
 #include <random>
 #include <vector>
 
-#include "host_preload/msr_filter.hpp"
+#include "host_kit/msr_filter.hpp"
 
 namespace {
 
-using namespace host_preload;
+using namespace host_kit;
 using Ranges = std::vector<vmm_msr_range>;
 
 /// As arch/x86/kvm/x86.c, kvm_msr_allowed() and kvm_vm_ioctl_set_msr_filter() (Linux 6.12): the

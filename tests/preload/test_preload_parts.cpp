@@ -23,19 +23,19 @@
 #include <thread>
 #include <vector>
 
+#include "host_kit/cpuid_table.hpp"
 #include "host_preload/config.hpp"
-#include "host_preload/cpuid_table.hpp"
 #include "host_preload/fd_table.hpp"
 #include "host_preload/launch.hpp"
 #include "host_preload/preload_log.hpp"
 #include "host_preload/program_check.hpp"
 #include "host_preload/vm_registry.hpp"
 
-namespace host_preload {
+namespace host_kit {
 std::ostream& operator<<(std::ostream& out, const PluginSpec& spec) {
   return out << spec.file << " with '" << spec.options << "'";
 }
-}  // namespace host_preload
+}  // namespace host_kit
 
 namespace {
 
@@ -137,15 +137,15 @@ BOOST_AUTO_TEST_CASE(bare_names_are_looked_for_paths_are_not) {
   const TemporaryFolder first, second;
   const std::string plugin = second.file("p.so", "");
   const std::vector<std::string> folders{first.path(), second.path()};
-  BOOST_TEST(find_plugin("p.so", folders).value() == plugin);
-  BOOST_TEST(find_plugin("p", folders).value() == plugin);
-  BOOST_TEST(find_plugin(plugin, {}).value() == plugin);
-  const auto missing = find_plugin("q.so", folders);
+  BOOST_TEST(host_kit::find_plugin("p.so", folders).value() == plugin);
+  BOOST_TEST(host_kit::find_plugin("p", folders).value() == plugin);
+  BOOST_TEST(host_kit::find_plugin(plugin, {}).value() == plugin);
+  const auto missing = host_kit::find_plugin("q.so", folders);
   BOOST_REQUIRE(!missing.has_value());
   BOOST_TEST(missing.error() == "there is no 'q.so' in " + first.path() + ", " + second.path());
-  BOOST_TEST(!find_plugin("./p.so", folders).has_value());
+  BOOST_TEST(!host_kit::find_plugin("./p.so", folders).has_value());
   const std::string nearer = first.file("p.so", "");
-  BOOST_TEST(find_plugin("p.so", folders).value() == nearer);
+  BOOST_TEST(host_kit::find_plugin("p.so", folders).value() == nearer);
 }
 
 // ---- the launcher ------------------------------------------------------------------------------

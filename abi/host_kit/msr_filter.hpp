@@ -16,7 +16,7 @@
 #include <tl/expected.hpp>
 #include <vector>
 
-namespace host_preload {
+namespace host_kit {
 
 /// Ranges that the guest must not touch; kept sorted, disjoint and not adjacent.
 class DenyList {
@@ -38,4 +38,4 @@ class DenyList {
 tl::expected<kvm_msr_filter, uint32_t> merge_msr_filter(const kvm_msr_filter& vmm,
                                                         const DenyList& denied) noexcept;
 
-}  // namespace host_preload
+}  // namespace host_kit

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
-#include "host_preload/plugin_set.hpp"
+#include "host_kit/plugin_set.hpp"
 
 #include <cerrno>
 #include <utility>
 
-namespace host_preload {
+namespace host_kit {
 
 void PluginSet::load(const std::vector<PluginSpec>& specs,
                      const std::vector<std::string>& folders) {
@@ -14,7 +14,7 @@ void PluginSet::load(const std::vector<PluginSpec>& specs,
       add_problem({-ENOENT, path.error()});
       continue;
     }
-    auto library = host_kit::PluginLibrary::open(*path);
+    auto library = PluginLibrary::open(*path);
     if (!library) {
       add_problem({-EINVAL, library.error()});
       continue;
@@ -26,7 +26,7 @@ void PluginSet::load(const std::vector<PluginSpec>& specs,
 
 bool PluginSet::create(const Loaded& loaded) {
   auto instance =
-      host_kit::PluginInstance::create(loaded.library.descriptor(), host_, loaded.options.c_str());
+      PluginInstance::create(loaded.library.descriptor(), host_, loaded.options.c_str());
   if (instance)
     instances_.push_back(std::move(*instance));
   else
@@ -40,4 +40,4 @@ void PluginSet::renew() {
   for (const auto& loaded : loaded_) create(*loaded);
 }
 
-}  // namespace host_preload
+}  // namespace host_kit

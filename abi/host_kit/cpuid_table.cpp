@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
-#include "host_preload/cpuid_table.hpp"
+#include "host_kit/cpuid_table.hpp"
 
 #include <algorithm>
 
-namespace host_preload {
+namespace host_kit {
 
 void CpuidTable::assign(std::span<const kvm_cpuid_entry2> entries) noexcept {
   const auto kept = entries.first(std::min(entries.size(), kMaxEntries));
@@ -25,4 +25,4 @@ void CpuidTable::lookup(uint32_t leaf, uint32_t subleaf,
   registers[3] = found->edx;
 }
 
-}  // namespace host_preload
+}  // namespace host_kit

@@ -10,7 +10,7 @@
 #include <span>
 #include <vector>
 
-namespace host_preload {
+namespace host_kit {
 
 class CpuidTable {
  public:
@@ -30,4 +30,4 @@ class CpuidTable {
   std::vector<kvm_cpuid_entry2> entries_;
 };
 
-}  // namespace host_preload
+}  // namespace host_kit

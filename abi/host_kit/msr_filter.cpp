@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
-#include "host_preload/msr_filter.hpp"
+#include "host_kit/msr_filter.hpp"
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
 
-namespace host_preload {
+namespace host_kit {
 namespace {
 
 /// Bitmap of a range that is denied whole: all 0. KVM only reads it.
@@ -84,4 +84,4 @@ tl::expected<kvm_msr_filter, uint32_t> merge_msr_filter(const kvm_msr_filter& vm
   return merged;
 }
 
-}  // namespace host_preload
+}  // namespace host_kit

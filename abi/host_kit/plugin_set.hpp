@@ -10,9 +10,9 @@
 #include "host_kit/host.hpp"
 #include "host_kit/plugin_instance.hpp"
 #include "host_kit/plugin_library.hpp"
-#include "host_preload/config.hpp"
+#include "host_kit/plugin_list.hpp"
 
-namespace host_preload {
+namespace host_kit {
 
 /// What the operator asked for and cannot have.
 struct Problem {
@@ -22,7 +22,7 @@ struct Problem {
 
 class PluginSet {
  public:
-  explicit PluginSet(host_kit::Host& host) noexcept : host_(host) {}
+  explicit PluginSet(Host& host) noexcept : host_(host) {}
 
   /// Loads each and calls its create, in order. Those that fail are left out and named in
   /// problems(). May throw bad_alloc.
@@ -32,7 +32,7 @@ class PluginSet {
   /// parent's instances are left as they are, and so are the problems.
   void renew();
 
-  const std::vector<std::unique_ptr<host_kit::PluginInstance>>& instances() const noexcept {
+  const std::vector<std::unique_ptr<PluginInstance>>& instances() const noexcept {
     return instances_;
   }
   const std::vector<Problem>& problems() const noexcept { return problems_; }
@@ -40,17 +40,17 @@ class PluginSet {
 
  private:
   struct Loaded {
-    host_kit::PluginLibrary library;
+    PluginLibrary library;
     std::string options;
   };
   bool create(const Loaded& loaded);
 
-  host_kit::Host& host_;
+  Host& host_;
   // those whose create succeeded; instances refer to the descriptors in it
   std::vector<std::unique_ptr<Loaded>> loaded_;
-  std::vector<std::unique_ptr<host_kit::PluginInstance>> instances_;
-  std::vector<std::unique_ptr<host_kit::PluginInstance>> parents_;  // the process's before a fork
+  std::vector<std::unique_ptr<PluginInstance>> instances_;
+  std::vector<std::unique_ptr<PluginInstance>> parents_;  // the process's before a fork
   std::vector<Problem> problems_;
 };
 
-}  // namespace host_preload
+}  // namespace host_kit
