@@ -20,8 +20,7 @@ struct Command {
 constexpr Command kCommands[] = {
     {"run", "a scenario on a VM, with or without plugins, as a transcript", run_command},
     {"facts", "ask a KVM what it does with the AMD PMU; JSON lines", facts_command},
-    {"probe", "what this host's KVM has, which bugs, and what the plugin would do here",
-     probe_command},
+    {"probe", "svm-pmu probe, on a simulated KVM as well", probe_command},
     {"conformance-host", "judge a host of plugins by what host_conformance.so recorded of it",
      conformance_command},
     {"validate", "a plugin's file against the rules of the ABI, each check in a child process",
@@ -37,8 +36,8 @@ Examples:
     $ host_stub run --plugin svm_pmu.so --options pmu-cap-disabled=true --scenario boot
   On the real KVM:
     $ host_stub run --kvm /dev/kvm --plugin svm_pmu.so --scenario boot,reset,boot
-  What this host needs:
-    $ host_stub probe
+  What a host with this kernel needs:
+    $ host_stub probe --kvm sim:linux-5.10
   How well a VMM of yours plays host: run it with each of the options that the first line prints
     $ host_stub conformance-host --runs record.jsonl
     $ host_stub conformance-host record.jsonl

@@ -59,7 +59,8 @@ set(CPACK_DEBIAN_RUNTIME_DESCRIPTION "fixes for KVM's AMD vPMU, for any virtual 
  A plugin that resets the AMD performance monitoring registers with the
  virtual CPU, and can take the vPMU away from guests; the launcher vmm-run,
  which brings plugins to unmodified virtual machine monitors such as QEMU;
- and host_stub, which shows what plugins do on a simulated KVM.")
+ svm-pmu, which tells an operator what a host needs and what it has; and
+ host_stub, which shows what plugins do on a simulated KVM.")
 set(CPACK_DEBIAN_RUNTIME_PACKAGE_SUGGESTS svm-pmu-dev)
 set(CPACK_DEBIAN_DEVEL_PACKAGE_NAME svm-pmu-dev)
 set(CPACK_DEBIAN_DEVEL_PACKAGE_SECTION libdevel)

@@ -25,9 +25,9 @@ expect() { # PACKAGE FILE...
   diff -u --label expected --label "$(basename "$deb")" <(printf "$prefix/%s\n" "$@" | sort) \
     <(files "$deb" | grep -v "$prefix/share/doc/") || status=1
 }
-expect "$runtime" bin/host_stub bin/vmm-run "$libdir/vmm/plugins/svm_pmu.so" \
+expect "$runtime" bin/{host_stub,svm-pmu,vmm-run} "$libdir/vmm/plugins/svm_pmu.so" \
   "$libdir/vmm-preload/libvmm_preload.so" \
-  share/man/man1/{host_stub,vmm-run}.1.gz share/man/man7/svm_pmu.7.gz
+  share/man/man1/{host_stub,svm-pmu,vmm-run}.1.gz share/man/man7/svm_pmu.7.gz
 expect "$devel" "$libdir/vmm/plugins/host_conformance.so" include/vmm/{plugin,kvm_uapi}.h "$libdir/pkgconfig/vmm-plugin.pc" \
   share/cmake/vmm-plugin-abi/vmm-plugin-abi-config{,-version}.cmake
 for deb in "$runtime" "$devel"; do
@@ -61,7 +61,7 @@ done
 [[ $(dpkg-deb -f "$devel" Recommends) == "svm-pmu (= $version-1)" ]] || complain "Recommends"
 
 # ---- stripped, and running from where they were unpacked
-for file in bin/host_stub bin/vmm-run "$libdir/vmm/plugins/svm_pmu.so" \
+for file in bin/{host_stub,svm-pmu,vmm-run} "$libdir/vmm/plugins/svm_pmu.so" \
   "$libdir/vmm/plugins/host_conformance.so" "$libdir/vmm-preload/libvmm_preload.so"; do
   readelf -SW "$root$prefix/$file" | grep -qE '\.(symtab|debug_info)' && complain "$file: not stripped"
 done

@@ -10,7 +10,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 status=0
 
-for page in host_stub/host_stub.1 host_preload/vmm-run.1 plugin/svm_pmu.7; do
+for page in host_stub/host_stub.1 host_preload/vmm-run.1 plugin/tool/svm-pmu.1 plugin/svm_pmu.7; do
   { mandoc -T lint -W warning "$build/$page" || true
     groff -man -ww -T utf8 "$build/$page" 2>"$work/groff" >"$work/formatted"
     LC_ALL=C.UTF-8 man --warnings -l "$build/$page" 2>"$work/man" >"$work/formatted"
@@ -27,12 +27,15 @@ named() { # PAGE WORD
   echo "$1 does not name $2"
   status=1
 }
-shown host_stub/host_stub.1
-for word in $("$build/host_stub/host_stub" --help-all | grep -oE '^  --[a-z-]+'); do
-  named "host_stub(1)" "$word"
-done
-for word in $("$build/host_stub/host_stub" --help | sed -nE 's/^  ([a-z-]+)  .*/\1/p'); do
-  named "host_stub(1)" "host_stub $word:"
+for program in host_stub/host_stub plugin/tool/svm-pmu; do
+  name=${program##*/}
+  shown "$program.1"
+  for word in $("$build/$program" --help-all | grep -oE '^  --[a-z-]+'); do
+    named "$name(1)" "$word"
+  done
+  for word in $("$build/$program" --help | sed -nE 's/^  ([a-z-]+)  .*/\1/p'); do
+    named "$name(1)" "$name $word:"
+  done
 done
 shown host_preload/vmm-run.1
 for word in $("$build/host_preload/vmm-run" --help | grep -oE '^  --[a-z-]+|VMM_[A-Z_]+'); do

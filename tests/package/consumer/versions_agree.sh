@@ -18,6 +18,8 @@ agree() { # WHAT SAYS WANTED
 macro() { sed -nE "s/^#define VMM_PLUGIN_ABI_$1 ([0-9]+)u$/\1/p" "$prefix/include/vmm/plugin.h"; }
 
 abi=$(macro MAJOR).$(macro MINOR)
+agree "svm-pmu --version" "$("$prefix/bin/svm-pmu" --version)" \
+  "svm-pmu $version (plugin ABI $abi)"
 agree "host_stub --version" "$("$prefix/bin/host_stub" --version)" \
   "host_stub $version (plugin ABI $abi)"
 agree "vmm-run --version" "$("$prefix/bin/vmm-run" --version)" "vmm-run $version (plugin ABI $abi)"
@@ -28,7 +30,7 @@ agree "the CMake package" "$(sed -nE 's/^set\(PACKAGE_VERSION "(.*)"\)$/\1/p' \
   "$prefix/share/cmake/vmm-plugin-abi/vmm-plugin-abi-config-version.cmake")" "$abi"
 agree "CHANGELOG.md" "$(sed -nE 's/^## \[([0-9.]+)\] - .*/\1/p' "$source/CHANGELOG.md" | head -n 1)" \
   "$version"
-for page in man1/host_stub.1 man1/vmm-run.1 man7/svm_pmu.7; do
+for page in man1/host_stub.1 man1/svm-pmu.1 man1/vmm-run.1 man7/svm_pmu.7; do
   file=$prefix/share/man/$page.gz
   [[ -e $file || $page == man7/* ]] || { echo "left out: no $page without help2man"; continue; }
   agree "$page" "$(zcat "$file" | sed -nE '/^\.TH /s/.*"svm_pmu ([0-9.]+)".*/\1/p')" "$version"
