@@ -16,6 +16,9 @@ const std::vector<Command>& commands() {
   static const std::vector<Command> all{
       {"probe", "what this host's KVM has, which bugs, and what the plugin does here",
        probe_options, probe_command},
+      {"explain",
+       "what a line of a guest's or a host's log means, and whether it is one of the bugs",
+       explain_options, explain_command},
   };
   return all;
 }

@@ -16,6 +16,9 @@ Examples:
   What this host needs, and what the plugin does on it:
     $ svm-pmu probe
     $ svm-pmu probe --options pmu-cap-disabled=on,strict=on
+  What a guest's log says of its PMU:
+    $ dmesg | svm-pmu explain
+    $ svm-pmu explain "Uhhuh. NMI received for unknown reason 30 on CPU 0."
 )";
 
 void print_commands() {
@@ -42,6 +45,8 @@ int print_help_of_all() {
     fmt::print("\n");
     command.run({"--help"});
   }
+  fmt::print("\nLines that explain knows:\n");
+  explain_command({"--list"});
   fmt::print("{}", kExamples);
   return kExitGood;
 }

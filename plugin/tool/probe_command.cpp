@@ -29,8 +29,8 @@ po::options_description description_of(Wanted& wanted) {
     ("plugin", po::value(&wanted.probe.plugin)->value_name("FILE"),
      "the plugin to try: a path, or a name that is looked for where plugins are installed "
      "(svm_pmu.so)")
-    ("options", po::value(&wanted.probe.settings)->value_name("KEY=VALUE,..."),
-     "the plugin's options to try, as vmm-run takes them; may be repeated. Without it: off, and "
+    ("options", po::value(&wanted.probe.settings)->value_name("LIST"),
+     "the plugin's options to try, KEY=VALUE,KEY=VALUE; may be repeated. Without it: off, and "
      "each method of pmu-cap-disabled=on")
     ("device", po::value(&wanted.device)->value_name("PATH"), "KVM's device (/dev/kvm)")
     ("json", po::bool_switch(&wanted.probe.json), "one JSON object")
