@@ -56,6 +56,14 @@ def check_arithmetic(check):
     unsure = rows.paired("p", "w", "a", [(1.0, 1.4, 1.25), (1.0, 0.8, 0.98)] * 5, goal="<= 1.03")
     check("a miss within the noise is said to be one",
           unsure.met is False and unsure.within_noise, unsure.cells()[-1])
+    timed = times.row_of({"ratio": 1.2, "ratio_q1": 1.1, "ratio_q3": 1.3, "control": 1.0,
+                          "control_q1": 0.8, "control_q3": 1.4, "iterations": 4,
+                          "measured_ns": 120, "base_ns": 100}, "p", "w", "a", "<= 1.03")
+    check("a row of bench_times knows its rounds, and tells a miss within the noise",
+          timed.rounds == 4 and timed.within_noise, timed.cells()[-1])
+    bare = rows.Row("p", "w", value=1.2, control=(0.8, 1.0, 1.4), goal="<= 1.03")
+    check("a miss in an unknown number of rounds is a miss", bare.cells()[-1] == "no",
+          bare.cells()[-1])
     for goal, value, met in (("<= 1", 1, True), ("<= 1", 1.1, False), (">= 1", 1, True),
                              (">= 1", 0.9, False), ("= 1", 1, True), ("= 1", 2, False)):
         check(f"{value} is {'good' if met else 'bad'} for '{goal}'",

@@ -70,8 +70,9 @@ class Row:
 
     @property
     def within_noise(self):
-        """Whether the median of as many rounds of two equal things differs from 1 as much, too."""
-        if self.control is None:
+        """Whether the median of as many rounds of two equal things differs from 1 as much, too. Not
+        known where there was no control, or nobody said how many rounds there were."""
+        if self.control is None or self.rounds == 0:
             return False
         low, _, high = self.control
         return abs(self.value - 1) < (high - low) / math.sqrt(self.rounds)

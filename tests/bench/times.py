@@ -31,6 +31,7 @@ def row_of(result, part, what, against, goal="", note=""):
         row.skipped = result["error_message"]
         return row
     row.value = result["ratio"]
+    row.rounds = result["iterations"]
     row.quartiles = (result["ratio_q1"], result["ratio_q3"])
     row.control = (result["control_q1"], result["control"], result["control_q3"])
     if not note:

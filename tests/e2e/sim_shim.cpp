@@ -10,7 +10,8 @@
 // From the simulated KVM come:
 //   KVM_CHECK_EXTENSION, KVM_ENABLE_CAP     of capabilities 212 and 213
 //   KVM_GET_MSR_INDEX_LIST                  the PMU's entries
-//   KVM_GET_SUPPORTED_CPUID                 80000001.ECX[23], PerfCtrExtCore
+//   KVM_GET_SUPPORTED_CPUID                 the vendor in leaf 0, and 80000001.ECX[23],
+//                                           PerfCtrExtCore
 //   KVM_GET_MSRS, KVM_SET_MSRS              entries that are PMU registers, in the place they have
 //   the guest's RDMSR and WRMSR             of PMU registers: the real KVM denies them with an MSR
 //                                           filter and exits (KVM_CAP_X86_USER_SPACE_MSR), the shim
@@ -190,14 +191,26 @@ int get_msr_index_list(int fd, uint32_t* request) {
   return 0;
 }
 
+void set_vendor(kvm_cpuid_entry2& entry) {
+  for (const host_stub::CpuidLeaf& leaf : host_stub::supported_cpuid(simulation().profile)) {
+    if (leaf.function != 0) continue;
+    entry.ebx = leaf.ebx;
+    entry.ecx = leaf.ecx;
+    entry.edx = leaf.edx;
+  }
+}
+
 int get_supported_cpuid(int fd, vmm_kvm_cpuid2_header* request) {
   const int result = real_ioctl(fd, VMM_KVM_GET_SUPPORTED_CPUID, request);
   if (result < 0) return result;
   constexpr uint32_t kCore = 1u << 23;
+  const host_stub::Profile& profile = simulation().profile;
   for (kvm_cpuid_entry2& entry :
-       std::span(reinterpret_cast<kvm_cpuid_entry2*>(request + 1), request->nent))
+       std::span(reinterpret_cast<kvm_cpuid_entry2*>(request + 1), request->nent)) {
+    if (entry.function == 0) set_vendor(entry);
     if (entry.function == 0x80000001)
-      entry.ecx = simulation().profile.offers_core() ? entry.ecx | kCore : entry.ecx & ~kCore;
+      entry.ecx = profile.offers_core() ? entry.ecx | kCore : entry.ecx & ~kCore;
+  }
   return result;
 }
 

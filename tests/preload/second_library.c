@@ -22,5 +22,5 @@ int ioctl(int fd, unsigned long request, ...) {
 }
 
 __attribute__((destructor)) static void tell(void) {
-  if (calls != 0) fprintf(stderr, "second library saw ioctls\n");
+  if (calls != 0) fprintf(stderr, "second library saw ioctls: %lu\n", calls);
 }

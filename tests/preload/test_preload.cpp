@@ -134,6 +134,10 @@ const std::vector<Order> kOrders{
 BOOST_DATA_TEST_CASE(orders_of_real_vmms, boost::unit_test::data::make(kOrders), order) {
   NEEDS_KVM();
   const ProcessResult strong = play(order.script);
+  if (strong.status == 77) {
+    std::printf("SKIPPED: %s", strong.out.substr(strong.out.rfind("no KVM")).c_str());
+    return;
+  }
   BOOST_TEST(strong.status == 0);
   BOOST_TEST(count(strong.err, "vcpu_reset") == order.resets);
   BOOST_TEST(count(strong.err, "vm_created") == 1);
@@ -508,28 +512,20 @@ BOOST_AUTO_TEST_CASE(a_vm_with_denied_msrs_ends_as_any_other) {
 
 // ---- cost --------------------------------------------------------------------------------------
 
-BOOST_AUTO_TEST_CASE(what_a_call_costs) {
+BOOST_AUTO_TEST_CASE(an_ioctl_of_the_vmm_stays_one_ioctl) {
   NEEDS_KVM();
   if (skipped_without_preloading()) return;
-  const auto nanoseconds = [](const ProcessResult& outcome, const std::string& key) {
-    const std::size_t at = outcome.out.find(key);
+  const Variables both{{"LD_PRELOAD", PRELOAD_LIBRARY ":" SECOND_LIBRARY}};
+  const auto ioctls = [&](const std::string& rounds, const std::string& options) {
+    const ProcessResult outcome = play(kStart + "runs:" + rounds, options, both);
+    const std::string says = "second library saw ioctls: ";
+    const std::size_t at = outcome.err.find(says);
     BOOST_REQUIRE(at != std::string::npos);
-    return std::stod(outcome.out.substr(at + key.size()));
+    return std::stol(outcome.err.substr(at + says.size()));
   };
-  const std::string script = kStart + "cost:5000000", null = NULL_LIBRARY;
-  const Variables both{{"LD_PRELOAD", PRELOAD_LIBRARY ":" + null}};
-  const ProcessResult bare = play(script, "", {{"LD_PRELOAD", null}});
-  const ProcessResult with = play(script, "", both);
-  const ProcessResult denying = play(script, "deny", both);
-  for (const char* key : {" run=", " foreign="}) {
-    const double nothing = nanoseconds(bare, key), ours = nanoseconds(with, key),
-                 filtering = nanoseconds(denying, key);
-    BOOST_TEST_MESSAGE("nanoseconds a call," << key << nothing << ", preloaded " << ours
-                                             << ", and denying " << filtering);
-    // a system call or a contended lock would show; a busy machine must not
-    BOOST_TEST(ours < nothing + 100);
-    BOOST_TEST(filtering < nothing + 200);
-  }
+  // each round is a KVM_RUN and an ioctl that is not KVM's
+  for (const char* options : {"", "deny"})
+    BOOST_TEST(ioctls("3000", options) - ioctls("1000", options) == 2 * 2000);
 }
 
 // ---- the launcher, QEMU ------------------------------------------------------------------------

@@ -2,7 +2,8 @@
 //
 // Do two sets of KVM facts say the same? Every row and every field is compared. Two things may
 // differ, as they are no answer of KVM's: what a counter held before it was written ("value" of a
-// counter's row: the host's own events may have counted), and rows that the caller leaves out.
+// counter's row: the host's own events may have counted), and what the caller leaves out: a row by
+// its "fact", or one field of it by "fact.field".
 #pragma once
 
 #include <cstdint>
@@ -38,13 +39,16 @@ inline bool is_counter(const nlohmann::json& row) {
   return legacy || extended;
 }
 
-/// Parsed rows, without those whose "fact" is in `without`.
+/// Parsed rows, without the rows and the fields that `without` names.
 inline std::vector<nlohmann::json> parse(const std::vector<std::string>& lines,
                                          const std::set<std::string>& without) {
   std::vector<nlohmann::json> rows;
   for (const std::string& line : lines) {
     auto row = nlohmann::json::parse(line);
-    if (without.contains(row.value("fact", ""))) continue;
+    const std::string fact = row.value("fact", "");
+    if (without.contains(fact)) continue;
+    for (const std::string& name : without)
+      if (name.starts_with(fact + ".")) row.erase(name.substr(fact.size() + 1));
     if (is_counter(row)) row.erase("value");
     rows.push_back(std::move(row));
   }

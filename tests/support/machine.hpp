@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: MIT
+//
+// What CPU is below this machine's KVM: tests on the real /dev/kvm expect other answers of another
+// vendor's.
+#pragma once
+
+#include <cpuid.h>
+
+#include <cstring>
+#include <string>
+
+/// Whether KVM makes AMD's vPMU here: the CPU is AMD's or Hygon's (CPUID leaf 0).
+inline bool has_amd_cpu() {
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  __cpuid(0, eax, ebx, ecx, edx);
+  char vendor[13] = {};
+  std::memcpy(vendor, &ebx, 4);
+  std::memcpy(vendor + 4, &edx, 4);
+  std::memcpy(vendor + 8, &ecx, 4);
+  return std::string(vendor) == "AuthenticAMD" || std::string(vendor) == "HygonGenuine";
+}
