@@ -91,40 +91,68 @@ BOOST_AUTO_TEST_CASE(the_stub_on_the_real_kvm_keeps_the_rules) {
              {26, 29, 52, 59});
 }
 
-BOOST_AUTO_TEST_CASE(the_host_in_c_keeps_the_rules) {
-  if (skipped_without_kvm()) return;
+namespace {
+
+/// Whether the preload host, and what plays /dev/kvm beneath it, are linked into that VMM instead
+/// of preloaded.
+constexpr bool kLinked = LINKED;
+
+enum class Device { real, simulated };
+
+/// The variables of a process whose LD_PRELOAD is `libraries`.
+Strings on(Device device, std::string libraries) {
+  Strings environment;
+  if (device == Device::simulated) {
+    environment.emplace_back("SIM_DEV_KVM=sim:linux-6.12");
+    libraries += (libraries.empty() ? "" : ":") + std::string(SIM_DEV_KVM);
+  }
+  if (!kLinked && !libraries.empty()) environment.push_back("LD_PRELOAD=" + libraries);
+  return environment;
+}
+
+void check_host_in_c(Device device) {
   // no get_cpuid, deny_msrs or get_extension, one VM, two resets of a vCPU and no restore
-  check_good(judge_runs([](const std::string& options) {
-               return run_process({MINIMAL_HOST, HOST_CONFORMANCE, options, "kvm"});
+  check_good(judge_runs([&](const std::string& options) {
+               return run_process({MINIMAL_HOST, HOST_CONFORMANCE, options, "kvm"}, on(device, ""));
              }),
              {25, 26, 29, 50, 51, 52, 55, 56, 57, 59, 62});
 }
 
+}  // namespace
+
+BOOST_AUTO_TEST_CASE(the_host_in_c_keeps_the_rules) {
+  if (skipped_without_kvm()) return;
+  check_host_in_c(Device::real);
+}
+
+BOOST_AUTO_TEST_CASE(the_host_in_c_on_a_simulated_kvm_keeps_the_rules) {
+  if (kLinked) {
+    std::printf("SKIPPED: with a sanitizer the simulated /dev/kvm is not preloaded\n");
+    return;
+  }
+  check_host_in_c(Device::simulated);
+}
+
 namespace {
 
-/// Whether the preload host is linked into that VMM instead of preloaded.
-constexpr bool kLinked = LINKED;
-
 /// A VMM that knows nothing of plugins, under the preload host: two VMs, resets, and the end.
-ProcessResult preloaded(const std::string& options, const std::string& script) {
+ProcessResult preloaded(Device device, const std::string& options, const std::string& script) {
   Strings words{TINY_VMM};
   std::istringstream steps(script);
   for (std::string step; steps >> step;) words.push_back(step);
-  Strings environment{"VMM_PRELOAD_LOG=stderr",
-                      "VMM_PLUGINS=" + std::string(HOST_CONFORMANCE) + "," + options};
-  if (!kLinked) environment.push_back(std::string("LD_PRELOAD=") + PRELOAD_LIBRARY);
+  Strings environment = on(device, PRELOAD_LIBRARY);
+  environment.emplace_back("VMM_PRELOAD_LOG=stderr");
+  environment.push_back("VMM_PLUGINS=" + std::string(HOST_CONFORMANCE) + "," + options);
   return run_process(words, environment);
 }
 
 const std::string kReset = " sregs:0:reset regs:0:reset mp:0 ";
 const std::string kStart = " vm vcpu:0 cpuid:0 run:0 " + kReset + " run:0 " + kReset;
 
-}  // namespace
-
-BOOST_AUTO_TEST_CASE(the_preload_host_keeps_the_rules) {
-  if (skipped_without_kvm()) return;
-  const RuleReport report = judge_runs([](const std::string& options) {
-    return preloaded(options, kStart + kStart + " closevcpu:0 closevm use:0 closevcpu:0 closevm");
+void check_preload_host(Device device) {
+  const RuleReport report = judge_runs([&](const std::string& options) {
+    return preloaded(device, options,
+                     kStart + kStart + " closevcpu:0 closevm use:0 closevcpu:0 closevm");
   });
   // it has no list to add to, lends no batch, and is not the program (7)
   Rules absent{7, 26, 36, 47, 50, 51, 52, 55, 56, 57, 59};
@@ -139,10 +167,20 @@ BOOST_AUTO_TEST_CASE(the_preload_host_keeps_the_rules) {
   }
 }
 
+}  // namespace
+
+BOOST_AUTO_TEST_CASE(the_preload_host_keeps_the_rules) {
+  if (skipped_without_kvm()) return;
+  check_preload_host(Device::real);
+}
+
+BOOST_AUTO_TEST_CASE(the_preload_host_on_a_simulated_kvm_keeps_the_rules) {
+  check_preload_host(Device::simulated);
+}
+
 // ---- the plugin --------------------------------------------------------------------------------
 
 BOOST_AUTO_TEST_CASE(in_a_reset_the_plugin_makes_no_system_call) {
-  if (skipped_without_kvm()) return;
   if (kLinked) {
     std::printf("SKIPPED: a sanitizer makes system calls of its own\n");
     return;
@@ -150,7 +188,7 @@ BOOST_AUTO_TEST_CASE(in_a_reset_the_plugin_makes_no_system_call) {
   for (const char* run : {"watch", "ask", "slow", "list"}) {
     const TemporaryRecord record;
     const ProcessResult result =
-        preloaded("record=" + record.path() + ",run=" + run,
+        preloaded(Device::simulated, "record=" + record.path() + ",run=" + run,
                   " vm vcpu:0 cpuid:0 run:0 sandbox " + kReset + " run:0 " + kReset);
     BOOST_TEST_CONTEXT(run << ": " << result.err) { BOOST_TEST(result.status == 0); }
     // and it is in the file although the process ended without destroy

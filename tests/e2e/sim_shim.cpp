@@ -20,7 +20,6 @@
 // the VMM asked for. What the kernel puts on a vCPU as KVM_SET_CPUID2 goes to both.
 //
 // Objects are never freed: a VMM's life is a test's. Threads: as KVM, one thread a vCPU.
-#include <dlfcn.h>
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -29,8 +28,6 @@
 #include <cerrno>
 #include <cstdarg>
 #include <cstdint>
-#include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <mutex>
@@ -40,33 +37,17 @@
 #include "sim/msr_filter.hpp"
 #include "sim/pmu_msrs.hpp"
 #include "sim/profile.hpp"
-#include "sim/sim_kvm.hpp"
+#include "support/kvm_interposer.hpp"
 #include "vmm/kvm_uapi.h"
 
 namespace {
 
 using host_stub::MsrFilter;
-
-// ---- the real KVM
-// --------------------------------------------------------------------------------
-
-int real_ioctl(int fd, uint32_t request, void* arg) {
-  using Ioctl = int (*)(int, unsigned long, ...);
-  static const auto next = reinterpret_cast<Ioctl>(dlsym(RTLD_NEXT, "ioctl"));
-  return next(fd, request, arg);
-}
-
-/// As the C library reports it: a negated errno becomes -1 and errno.
-int reported(int32_t result) {
-  if (result >= 0) return result;
-  errno = -result;
-  return -1;
-}
-
-[[noreturn]] void die(const char* what, const char* detail) {
-  std::fprintf(stderr, "sim_shim: %s%s\n", what, detail);
-  std::abort();
-}
+using kvm_interposer::DescriptorTable;
+using kvm_interposer::die;
+using kvm_interposer::real_ioctl;
+using kvm_interposer::reported;
+using kvm_interposer::Simulation;
 
 // ---- what stands behind a file descriptor
 // --------------------------------------------------------
@@ -84,35 +65,10 @@ struct ShimVcpu {
   kvm_run* run = nullptr;  // a mapping of our own
 };
 
-constexpr int kMaxFds = 4096;
-std::array<std::atomic<ShimVm*>, kMaxFds> vms;
-std::array<std::atomic<ShimVcpu*>, kMaxFds> vcpus;
+DescriptorTable<ShimVm> vms;
+DescriptorTable<ShimVcpu> vcpus;
 
-template <typename T>
-T* behind(const std::array<std::atomic<T*>, kMaxFds>& table, int fd) {
-  return fd >= 0 && fd < kMaxFds ? table[static_cast<size_t>(fd)].load() : nullptr;
-}
-
-template <typename T>
-void put(std::array<std::atomic<T*>, kMaxFds>& table, int fd, T* object) {
-  if (fd >= kMaxFds) die("file descriptor above ", "4096");
-  table[static_cast<size_t>(fd)].store(object);
-}
-
-struct Simulation {
-  host_stub::Profile profile;
-  std::unique_ptr<host_stub::Kvm> kvm;
-};
-
-const Simulation& simulation() {
-  static const Simulation* const made = [] {
-    const char* spec = std::getenv("SIM_SHIM");
-    auto profile = host_stub::parse_profile(spec != nullptr ? spec : "sim");
-    if (!profile) die("SIM_SHIM: ", profile.error().c_str());
-    return new Simulation{*profile, host_stub::make_sim(*profile)};
-  }();
-  return *made;
-}
+const Simulation& simulation() { return kvm_interposer::simulation("SIM_SHIM"); }
 
 // ---- the MSR filter: the VMM's, with the PMU's registers denied in front of it
 // -------------------
@@ -221,8 +177,8 @@ int create_vm(int fd, void* type) {
   auto sim = simulation().kvm->create_vm();
   if (!sim) die("no simulated VM", "");
   vm->sim = std::move(*sim);
-  put(vcpus, vm_fd, static_cast<ShimVcpu*>(nullptr));
-  put(vms, vm_fd, vm);
+  vcpus.put(vm_fd, nullptr);
+  vms.put(vm_fd, vm);
   if (enable_filter_exits(vm_fd, nullptr) < 0 || set_real_filter(vm_fd, {}) < 0)
     die("this KVM has no MSR filter with exits: ", std::strerror(errno));
   return vm_fd;
@@ -235,8 +191,8 @@ int create_vcpu(int fd, ShimVm& vm, void* id) {
   if (vcpu_fd < 0) return vcpu_fd;
   void* run = mmap(nullptr, sizeof(kvm_run), PROT_READ | PROT_WRITE, MAP_SHARED, vcpu_fd, 0);
   if (run == MAP_FAILED) die("mmap of kvm_run: ", std::strerror(errno));
-  put(vms, vcpu_fd, static_cast<ShimVm*>(nullptr));
-  put(vcpus, vcpu_fd, new ShimVcpu{&vm, std::move(*sim), static_cast<kvm_run*>(run)});
+  vms.put(vcpu_fd, nullptr);
+  vcpus.put(vcpu_fd, new ShimVcpu{&vm, std::move(*sim), static_cast<kvm_run*>(run)});
   return vcpu_fd;
 }
 
@@ -384,7 +340,7 @@ extern "C" __attribute__((visibility("default"))) int ioctl(int fd, unsigned lon
   va_end(list);
   const auto number = static_cast<uint32_t>(request);
   if (_IOC_TYPE(number) != KVMIO) return real_ioctl(fd, number, arg);
-  if (ShimVcpu* vcpu = behind(vcpus, fd)) return vcpu_ioctl(fd, *vcpu, number, arg);
-  if (ShimVm* vm = behind(vms, fd)) return vm_ioctl(fd, *vm, number, arg);
+  if (ShimVcpu* vcpu = vcpus.get(fd)) return vcpu_ioctl(fd, *vcpu, number, arg);
+  if (ShimVm* vm = vms.get(fd)) return vm_ioctl(fd, *vm, number, arg);
   return system_ioctl(fd, number, arg);
 }
