@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <array>
 #include <initializer_list>
 #include <utility>
 
@@ -90,9 +91,10 @@ tl::expected<void, std::string> set_state(int fd, VcpuState state) {
 VcpuState program_state(const VcpuState& saved, uint32_t vcpu_id, const GuestAccess& access) {
   using guest_program::Entry;
   VcpuState state = saved;
-  guest_program::start_state(access.write ? Entry::wrmsr : Entry::rdmsr, vcpu_id, state.regs,
+  constexpr std::array kEntries{Entry::rdmsr, Entry::wrmsr, Entry::rdpmc};  // by Kind
+  guest_program::start_state(kEntries[static_cast<size_t>(access.kind)], vcpu_id, state.regs,
                              state.sregs);
-  state.regs.rcx = access.msr;
+  state.regs.rcx = access.number;
   state.regs.rax = static_cast<uint32_t>(access.value);
   state.regs.rdx = access.value >> 32;
   // With an in-kernel irqchip all but the first vCPU wait for INIT and SIPI, and KVM_RUN blocks.

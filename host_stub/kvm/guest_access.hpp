@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// One RDMSR or WRMSR executed by real guest code on a vCPU of /dev/kvm. Answers: what did the guest
-// get, and leaves the vCPU's registers as they were.
+// One RDMSR, WRMSR or RDPMC executed by real guest code on a vCPU of /dev/kvm. Answers: what did
+// the guest get, and leaves the vCPU's registers as they were.
 //
 // What a guest access changes beside the MSR: KVM_RUN was called, after which KVM_SET_CPUID2 gives
 // EINVAL (on some kernels for the same CPUID too): set the guest CPUID before. MSRs that are part
@@ -32,9 +32,10 @@ class GuestMemory {
 };
 
 struct GuestAccess {
-  bool write = false;
-  uint32_t msr = 0;
-  uint64_t value = 0;  ///< of a write
+  enum class Kind : uint8_t { rdmsr, wrmsr, rdpmc };
+  Kind kind = Kind::rdmsr;
+  uint32_t number = 0;  ///< what ECX holds: an MSR, or with RDPMC a counter
+  uint64_t value = 0;   ///< of a write
 };
 
 struct GuestOutcome {

@@ -26,10 +26,11 @@ struct Snippet {
   uint8_t code[5];
 };
 
-// 0f 32 = RDMSR, 0f 30 = WRMSR, e6 ib = OUT ib,AL, f4 = HLT (never reached).
+// 0f 32 = RDMSR, 0f 30 = WRMSR, 0f 33 = RDPMC, e6 ib = OUT ib,AL, f4 = HLT (never reached).
 constexpr Snippet kSnippets[] = {
     {static_cast<uint16_t>(Entry::rdmsr), {0x0f, 0x32, 0xe6, kDone, 0xf4}},
     {static_cast<uint16_t>(Entry::wrmsr), {0x0f, 0x30, 0xe6, kDone, 0xf4}},
+    {static_cast<uint16_t>(Entry::rdpmc), {0x0f, 0x33, 0xe6, kDone, 0xf4}},
     {kGpHandler, {0xe6, kGeneralProtection, 0xf4}},
     {kOtherHandler, {0xe6, kOtherException, 0xf4}},
 };

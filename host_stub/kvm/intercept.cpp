@@ -47,6 +47,9 @@ class InterceptedVcpu final : public Vcpu {
   tl::expected<void, GuestFault> guest_wrmsr(uint32_t msr, uint64_t value) override {
     return inner_->guest_wrmsr(msr, value);
   }
+  tl::expected<uint64_t, GuestFault> guest_rdpmc(uint32_t counter) override {
+    return inner_->guest_rdpmc(counter);
+  }
   GuestRun guest_run(uint64_t cycles) override { return inner_->guest_run(cycles); }
   bool has_guest_time() const override { return inner_->has_guest_time(); }
   void guest_write_lvtpc(uint32_t value) override { inner_->guest_write_lvtpc(value); }

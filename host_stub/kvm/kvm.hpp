@@ -41,6 +41,10 @@ class Vcpu {
   virtual tl::expected<uint64_t, GuestFault> guest_rdmsr(uint32_t msr) = 0;
   virtual tl::expected<void, GuestFault> guest_wrmsr(uint32_t msr, uint64_t value) = 0;
 
+  /// The same for RDPMC, which no MSR filter covers. `counter` as in ECX: the number of the
+  /// counter.
+  virtual tl::expected<uint64_t, GuestFault> guest_rdpmc(uint32_t counter) = 0;
+
   /// Runs guest code that retires one instruction a cycle, for `cycles` or until an NMI arrives.
   /// The real device does nothing and reports all cycles as passed.
   virtual GuestRun guest_run(uint64_t cycles) = 0;

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 #include <sys/utsname.h>
 
+#include <array>
 #include <cstring>
 #include <fstream>
 
@@ -122,11 +123,16 @@ int32_t KvmDeviceVcpu::ioctl(uint32_t request, void* arg) {
 }
 
 tl::expected<uint64_t, GuestFault> KvmDeviceVcpu::guest_rdmsr(uint32_t msr) {
-  return access({.write = false, .msr = msr, .value = 0});
+  return access({.kind = GuestAccess::Kind::rdmsr, .number = msr, .value = 0});
 }
 
 tl::expected<void, GuestFault> KvmDeviceVcpu::guest_wrmsr(uint32_t msr, uint64_t value) {
-  return access({.write = true, .msr = msr, .value = value}).map([](uint64_t) {});
+  return access({.kind = GuestAccess::Kind::wrmsr, .number = msr, .value = value})
+      .map([](uint64_t) {});
+}
+
+tl::expected<uint64_t, GuestFault> KvmDeviceVcpu::guest_rdpmc(uint32_t counter) {
+  return access({.kind = GuestAccess::Kind::rdpmc, .number = counter, .value = 0});
 }
 
 GuestRun KvmDeviceVcpu::guest_run(uint64_t cycles) { return {.cycles = cycles, .nmi = false}; }
@@ -138,8 +144,10 @@ tl::expected<uint64_t, GuestFault> KvmDeviceVcpu::access(const GuestAccess& acce
   const tl::expected<GuestOutcome, std::string> outcome = memory_.ensure(vm_fd_).and_then(
       [&] { return run_guest_access(fd_.get(), run, id_, access); });
   if (!outcome) {
-    not_run_reason_ = fmt::format("vCPU {}: guest {} of {:08x} could not be run: {}", id_,
-                                  access.write ? "WRMSR" : "RDMSR", access.msr, outcome.error());
+    constexpr std::array kNames{"RDMSR", "WRMSR", "RDPMC"};  // by Kind
+    not_run_reason_ =
+        fmt::format("vCPU {}: guest {} of {:08x} could not be run: {}", id_,
+                    kNames[static_cast<size_t>(access.kind)], access.number, outcome.error());
     log_(not_run_reason_);
     return tl::unexpected(GuestFault::not_run);
   }

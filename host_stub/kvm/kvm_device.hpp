@@ -3,8 +3,8 @@
 // The real KVM behind kvm.hpp: a device node, as a rule /dev/kvm. Answers: can it be opened, and
 // what do its ioctls and its guests say.
 //
-// A guest's RDMSR and WRMSR are executed by real guest code in real mode (guest_access.hpp); the
-// memory for it is given to the VM when it is first needed, so whoever uses ioctls only gets a
+// A guest's RDMSR, WRMSR and RDPMC are executed by real guest code in real mode (guest_access.hpp);
+// the memory for it is given to the VM when it is first needed, so whoever uses ioctls only gets a
 // plain VM.
 #pragma once
 
@@ -35,6 +35,7 @@ class KvmDeviceVcpu final : public Vcpu {
   int32_t ioctl(uint32_t request, void* arg) override;
   tl::expected<uint64_t, GuestFault> guest_rdmsr(uint32_t msr) override;
   tl::expected<void, GuestFault> guest_wrmsr(uint32_t msr, uint64_t value) override;
+  tl::expected<uint64_t, GuestFault> guest_rdpmc(uint32_t counter) override;
   GuestRun guest_run(uint64_t cycles) override;
   bool has_guest_time() const override { return false; }
   void guest_write_lvtpc(uint32_t value) override;

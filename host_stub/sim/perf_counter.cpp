@@ -19,10 +19,11 @@ void PerfCounter::write_selector(uint64_t value) {
   pending_ = true;
 }
 
-void PerfCounter::reprogram(bool enabled, bool mediated) {
+void PerfCounter::reprogram(bool enabled, Backing backing) {
   pending_ = false;
-  counting_ = enabled && (selector_ & kSelectorEn) != 0;
-  if (counting_ && !mediated) has_event_ = true;
+  const bool wanted = enabled && (selector_ & kSelectorEn) != 0;
+  counting_ = wanted && backing != Backing::starved;
+  if (wanted && backing != Backing::hardware) has_event_ = true;
 }
 
 void PerfCounter::release_if_idle() {

@@ -29,9 +29,16 @@ class PerfCounter {
   void request_reprogram() { pending_ = true; }
   bool reprogram_pending() const { return pending_; }
 
+  /// What counts for it, once it is enabled.
+  enum class Backing : uint8_t {
+    event,     ///< a perf event on a counter of the host CPU
+    starved,   ///< a perf event without one: the host's own events hold them all
+    hardware,  ///< mediated vPMU: the counter itself, no event is made
+  };
+
   /// Brings the event in line with the selector. `enabled`: the counter's GLOBAL_CTL bit, true
-  /// where there is no GLOBAL_CTL. `mediated`: no event is made.
-  void reprogram(bool enabled, bool mediated);
+  /// where there is no GLOBAL_CTL.
+  void reprogram(bool enabled, Backing backing);
 
   /// KVM's cleanup at a sched-in of the vCPU.
   void release_if_idle();

@@ -34,10 +34,12 @@ void Pmu::refresh(const GuestPmuCpuid& cpuid) {
                   (!kernel_->cpuid_capped || profile_->offers_perfmonv2());
   version_ = 0;
   counters_ = 0;
-  if (!on_) return;
+  if (!profile_->amd_pmu() || (!on_ && !kernel_->metadata_while_off)) return;
   version_ = v2 ? 2 : 1;
   const uint32_t claimed = v2 ? cpuid.counters : core_ ? kMaxCounters : kLegacyCounters;
-  const uint32_t host = kernel_->counters_capped ? profile_->counters : kMaxCounters;
+  // with enable_pmu=N KVM takes the host for one without counters
+  const uint32_t offered = profile_->enable_pmu ? profile_->counters : 0;
+  const uint32_t host = kernel_->counters_capped ? offered : kMaxCounters;
   counters_ = std::min({claimed, host, kMaxCounters});
   if (v2 && kernel_->global_ctl_at_cpuid && counters_ != 0) global_ctl_ = counter_bits();
 }
@@ -88,6 +90,11 @@ MsrVerdict Pmu::write(const PmuMsr& msr, uint64_t value, Access access) {
   return MsrVerdict::done;
 }
 
+MsrRead Pmu::read_counter(uint32_t index) const {
+  if (version_ == 0 || index >= counters_) return {MsrVerdict::refused, 0};
+  return {MsrVerdict::done, counter_[index].counter()};
+}
+
 MsrRead Pmu::read_global(uint32_t index) const {
   switch (index) {
     case kStatus:
@@ -135,7 +142,17 @@ uint64_t Pmu::selector_mask() const {
 
 void Pmu::reprogram(uint32_t index) {
   const bool enabled = version_ < 2 || (global_ctl_ >> index & 1) != 0;
-  counter_[index].reprogram(enabled, mediated_);
+  counter_[index].reprogram(enabled, backing_of(index));
+}
+
+/// KVM's perf events are pinned: one that finds no counter of the CPU free gets none until it is
+/// reprogrammed (perf_event_open(2), "pinned").
+PerfCounter::Backing Pmu::backing_of(uint32_t index) const {
+  if (mediated_) return PerfCounter::Backing::hardware;
+  uint32_t taken = profile_->held_counters;
+  for (uint32_t i = 0; i < kMaxCounters; ++i)
+    if (i != index && counter_[i].counting()) ++taken;
+  return taken < profile_->counters ? PerfCounter::Backing::event : PerfCounter::Backing::starved;
 }
 
 void Pmu::sched_in() {

@@ -45,6 +45,9 @@ class Pmu {
   MsrRead read(const PmuMsr& msr) const;
   MsrVerdict write(const PmuMsr& msr, uint64_t value, Access access);
 
+  /// The guest's RDPMC of counter `index`, without its width flag. Refused: #GP.
+  MsrRead read_counter(uint32_t index) const;
+
   /// Start of a KVM_RUN: deferred reprogramming, then lazy release.
   void sched_in();
 
@@ -54,9 +57,10 @@ class Pmu {
 
   bool on() const { return on_; }
   bool mediated() const { return mediated_; }
-  uint32_t version() const { return version_; }    ///< 0 = off, 1, 2 = PerfMonV2
-  uint32_t counters() const { return counters_; }  ///< n, 0 where off
-  uint32_t live_events() const;                    ///< perf events allocated on the host
+  /// 0 = off, 1, 2 = PerfMonV2, and n. Kernels with metadata_while_off tell both of an off one.
+  uint32_t version() const { return version_; }
+  uint32_t counters() const { return counters_; }
+  uint32_t live_events() const;  ///< perf events allocated on the host
 
  private:
   bool exists(const PmuMsr& msr) const;
@@ -67,6 +71,7 @@ class Pmu {
   uint64_t counter_bits() const { return (uint64_t{1} << counters_) - 1; }
   uint64_t selector_mask() const;
   void reprogram(uint32_t index);
+  PerfCounter::Backing backing_of(uint32_t index) const;
 
   const Kernel* kernel_;
   const Profile* profile_;

@@ -13,8 +13,9 @@ namespace {
 
 constexpr std::string_view kDefaultKernel = "linux-6.12";
 constexpr std::string_view kSwitches =
-    "enable_pmu=Y|N, host-perfmonv2, mediated, host-perf-busy, counters=1..15, "
-    "vendor=amd|hygon|intel";
+    "enable_pmu=Y|N, host-perfmonv2, mediated, host-perf-busy[=N], no-pmu-capability, "
+    "ignore_msrs=0|1, counters=1..15, vendor=amd|hygon|intel";
+constexpr uint32_t kMostCounters = 15;
 
 std::string kernel_names() {
   std::string names;
@@ -33,6 +34,16 @@ Error bad(std::string_view spec, std::string_view part, std::string_view allowed
 
 bool flag_is(std::string_view value) { return value.empty(); }
 
+/// A number of counters. Error: what is allowed.
+tl::expected<uint32_t, std::string> counters_of(std::string_view key, std::string_view value) {
+  uint32_t number = 0;
+  const char* end = value.data() + value.size();
+  const auto [stop, error] = std::from_chars(value.data(), end, number);
+  if (error != std::errc{} || stop != end || number < 1 || number > kMostCounters)
+    return Error(fmt::format("allowed: {0}=1 to {0}={1}", key, kMostCounters));
+  return number;
+}
+
 /// One switch into the profile. Error: what is allowed.
 tl::expected<void, std::string> apply(Profile& profile, std::string_view key,
                                       std::string_view value) {
@@ -42,8 +53,18 @@ tl::expected<void, std::string> apply(Profile& profile, std::string_view key,
     profile.host_perfmonv2 = true;
   } else if (key == "mediated" && flag_is(value)) {
     profile.mediated = true;
-  } else if (key == "host-perf-busy" && flag_is(value)) {
-    profile.host_perf_busy = true;
+  } else if (key == "host-perf-busy") {
+    if (value.empty()) {
+      profile.held_counters = kMostCounters;
+      return {};
+    }
+    const auto held = counters_of(key, value);
+    if (!held) return Error(held.error());
+    profile.held_counters = *held;
+  } else if (key == "no-pmu-capability" && flag_is(value)) {
+    profile.no_pmu_capability = true;
+  } else if (key == "ignore_msrs" && (value == "0" || value == "1")) {
+    profile.ignore_msrs = value == "1";
   } else if (key == "vendor" && value == "amd") {
     profile.vendor = Vendor::amd;
   } else if (key == "vendor" && value == "hygon") {
@@ -51,10 +72,9 @@ tl::expected<void, std::string> apply(Profile& profile, std::string_view key,
   } else if (key == "vendor" && value == "intel") {
     profile.vendor = Vendor::intel;
   } else if (key == "counters") {
-    const char* end = value.data() + value.size();
-    const auto [stop, error] = std::from_chars(value.data(), end, profile.counters);
-    if (error != std::errc{} || stop != end || profile.counters < 1 || profile.counters > 15)
-      return Error("allowed: counters=1 to counters=15");
+    const auto counters = counters_of(key, value);
+    if (!counters) return Error(counters.error());
+    profile.counters = *counters;
   } else {
     return Error(fmt::format("allowed: {}", kSwitches));
   }
@@ -75,8 +95,10 @@ tl::expected<void, std::string> check(const Profile& profile, const std::set<std
                  "PerfMonV2 and the mediated vPMU here are AMD's; allowed: neither");
   if (profile.mediated && !profile.host_perfmonv2)
     return error("mediated", "needs host-perfmonv2 on AMD; allowed: host-perfmonv2,mediated");
-  if (profile.host_perf_busy && !profile.mediated)
-    return error("host-perf-busy", "touches only the mediated vPMU; allowed: with mediated");
+  if (profile.no_pmu_capability && !profile.kernel->pmu_capability)
+    return error("no-pmu-capability",
+                 "KVM_CAP_PMU_CAPABILITY came in Linux 5.18, this kernel has none; allowed: a "
+                 "later kernel");
   return {};
 }
 
@@ -136,22 +158,32 @@ void add_architectural_pmu(std::vector<uint32_t>& list, const Profile& profile) 
   add_range(list, 0x186, std::min(profile.counters, 6U));
 }
 
-CpuidLeaf with_vendor(CpuidLeaf leaf, Vendor vendor) {
-  if (leaf.function != 0 && leaf.function != 0x80000000) return leaf;
-  if (vendor == Vendor::hygon) {  // "HygonGenuine"
+/// Hygon Dhyana.
+CpuidLeaf of_hygon(CpuidLeaf leaf) {
+  if (leaf.function == 0 || leaf.function == 0x80000000)  // "HygonGenuine"
     leaf.ebx = 0x6f677948, leaf.edx = 0x6e65476e, leaf.ecx = 0x656e6975;
-  } else if (vendor == Vendor::intel) {  // "GenuineIntel"; the extended leaf names no vendor
-    const bool basic = leaf.function == 0;
-    leaf.ebx = basic ? 0x756e6547 : 0, leaf.edx = basic ? 0x49656e69 : 0;
-    leaf.ecx = basic ? 0x6c65746e : 0;
-  }
+  if (leaf.function == 1 || leaf.function == 0x80000001) leaf.eax = 0x900f02;
   return leaf;
 }
 
-/// Family, model, stepping of a CPU of that vendor: Hygon Dhyana, Intel Skylake server.
-uint32_t signature(Vendor vendor, uint32_t amd) {
-  if (vendor == Vendor::hygon) return 0x900f02;
-  return vendor == Vendor::intel ? 0x50654 : amd;
+/// An Intel CPU (Skylake server) with the vPMU that kvm_intel offers: version 2, four counters and
+/// three fixed ones of 48 bits (inferred: SDM vol. 2, CPUID; KVM's __do_cpuid_func).
+CpuidLeaf of_intel(const CpuidLeaf& leaf, bool enable_pmu) {
+  constexpr uint32_t kPdcm = 1U << 15;
+  switch (leaf.function) {
+    case 0:  // "GenuineIntel"
+      return {0, 0x16, 0x756e6547, 0x6c65746e, 0x49656e69};
+    case 1:
+      return {1, 0x50654, leaf.ebx, enable_pmu ? leaf.ecx | kPdcm : leaf.ecx & ~kPdcm, leaf.edx};
+    case 0xa:
+      return enable_pmu ? CpuidLeaf{0xa, 0x07300402, 0, 0, 0x603} : CpuidLeaf{0xa, 0, 0, 0, 0};
+    case 0x80000000:  // names no vendor
+      return {0x80000000, 0x80000008, 0, 0, 0};
+    case 0x80000001:
+      return {0x80000001, 0, 0, 0x121, 0x2c100800};
+    default:
+      return leaf;
+  }
 }
 
 }  // namespace
@@ -190,9 +222,8 @@ std::vector<CpuidLeaf> supported_cpuid(const Profile& profile) {
   std::vector<CpuidLeaf> leaves;
   const bool leaf22 = profile.amd_pmu() && profile.host_perfmonv2 && profile.kernel->perfmonv2;
   for (CpuidLeaf leaf : profile.kernel->cpuid) {
-    leaf = with_vendor(leaf, profile.vendor);
-    if (leaf.function == 1 || (leaf.function == 0x80000001 && profile.amd_pmu()))
-      leaf.eax = signature(profile.vendor, leaf.eax);
+    if (profile.vendor == Vendor::hygon) leaf = of_hygon(leaf);
+    if (profile.vendor == Vendor::intel) leaf = of_intel(leaf, profile.enable_pmu);
     if (leaf.function == 0x80000001 && profile.offers_core()) leaf.ecx |= 1U << 23;
     if (leaf.function == 0x80000000 && leaf22) leaf.eax = 0x80000022;
     leaves.push_back(leaf);

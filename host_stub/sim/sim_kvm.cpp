@@ -14,7 +14,12 @@ int32_t SimHost::check_extension(long capability) const {
   const Kernel& kernel = *profile.kernel;
   switch (capability) {
     case KVM_CAP_PMU_CAPABILITY:  // a mask of what may be enabled; all of it gone with enable_pmu=N
-      return kernel.pmu_capability && profile.enable_pmu ? KVM_PMU_CAP_DISABLE : 0;
+      return kernel.pmu_capability && profile.enable_pmu && !profile.no_pmu_capability
+                 ? KVM_PMU_CAP_DISABLE
+                 : 0;
+    case KVM_CAP_X86_USER_SPACE_MSR:
+    case KVM_CAP_X86_MSR_FILTER:
+      return kernel.msr_filter ? 1 : 0;
     case KVM_CAP_DISABLE_QUIRKS2:
       return kernel.disable_quirks2;
     case KVM_CAP_MAX_VCPUS:
@@ -34,8 +39,6 @@ int32_t SimHost::check_extension(long capability) const {
     case KVM_CAP_ENABLE_CAP_VM:
     case KVM_CAP_SPLIT_IRQCHIP:
     case KVM_CAP_IMMEDIATE_EXIT:
-    case KVM_CAP_X86_USER_SPACE_MSR:
-    case KVM_CAP_X86_MSR_FILTER:
       return 1;
     default:
       return 0;

@@ -83,6 +83,11 @@ GuestPmuCpuid guest_pmu_cpuid(const std::vector<kvm_cpuid_entry2>& cpuid) {
   return pmu;
 }
 
+bool is_extended(uint32_t msr) {
+  const auto pmu_register = pmu_msr(msr);
+  return pmu_register && pmu_register->bank == PmuBank::extended;
+}
+
 bool same_cpuid(const std::vector<kvm_cpuid_entry2>& a, const std::vector<kvm_cpuid_entry2>& b) {
   return std::ranges::equal(a, b, [](const kvm_cpuid_entry2& x, const kvm_cpuid_entry2& y) {
     return x.function == y.function && x.index == y.index && x.flags == y.flags && x.eax == y.eax &&
@@ -128,33 +133,50 @@ int32_t SimVcpu::ioctl(uint32_t request, void* arg) {
   }
 }
 
-/// The host's zero waiver: an MSR that KVM lists, but this vCPU has not, reads 0 and takes a 0.
-bool SimVcpu::waived(uint32_t msr, MsrVerdict verdict, Access access) const {
-  return verdict == MsrVerdict::unknown && access == Access::host &&
-         host_.profile.kernel->zero_waiver && host_.lists(msr);
+/// Is an MSR that this vCPU has not read as 0? To the host where KVM lists it; to everybody with
+/// ignore_msrs=1.
+bool SimVcpu::reads_zero(uint32_t msr, MsrVerdict verdict, Access access) const {
+  if (verdict != MsrVerdict::unknown) return false;
+  if (host_.profile.ignore_msrs) return true;
+  const Kernel& kernel = *host_.profile.kernel;
+  const bool host = access == Access::host;
+  if (is_extended(msr) && kernel.extended_reads_zero != ReadsZero::nobody)
+    return host || kernel.extended_reads_zero == ReadsZero::everybody;
+  return host && kernel.zero_waiver && host_.lists(msr);
+}
+
+/// Is a write to an MSR that this vCPU has not taken, and dropped? A 0 of the host's where KVM
+/// lists it; everything with ignore_msrs=1.
+bool SimVcpu::takes(uint32_t msr, uint64_t value, MsrVerdict verdict, Access access) const {
+  if (verdict != MsrVerdict::unknown) return false;
+  if (host_.profile.ignore_msrs) return true;
+  if (access != Access::host || value != 0) return false;
+  const Kernel& kernel = *host_.profile.kernel;
+  return (kernel.zero_waiver && host_.lists(msr)) ||
+         (kernel.extended_takes_zero && is_extended(msr));
 }
 
 MsrRead SimVcpu::read_msr(uint32_t msr, Access access) const {
-  const auto pmu_register = pmu_msr(msr);
-  if (!pmu_register) {
-    if (!host_.lists(msr)) return {};
+  MsrRead answer;
+  if (const auto pmu_register = pmu_msr(msr)) {
+    answer = pmu_.read(*pmu_register);
+  } else if (host_.lists(msr)) {
     const auto found = other_msrs_.find(msr);
-    return {MsrVerdict::done, found == other_msrs_.end() ? 0 : found->second};
+    answer = {MsrVerdict::done, found == other_msrs_.end() ? 0 : found->second};
   }
-  MsrRead answer = pmu_.read(*pmu_register);
-  if (waived(msr, answer.verdict, access)) answer = {MsrVerdict::done, 0};
+  if (reads_zero(msr, answer.verdict, access)) answer = {MsrVerdict::done, 0};
   return answer;
 }
 
 MsrVerdict SimVcpu::write_msr(uint32_t msr, uint64_t value, Access access) {
-  const auto pmu_register = pmu_msr(msr);
-  if (!pmu_register) {
-    if (!host_.lists(msr)) return MsrVerdict::unknown;
+  MsrVerdict verdict = MsrVerdict::unknown;
+  if (const auto pmu_register = pmu_msr(msr)) {
+    verdict = pmu_.write(*pmu_register, value, access);
+  } else if (host_.lists(msr)) {
     other_msrs_[msr] = value;
-    return MsrVerdict::done;
+    verdict = MsrVerdict::done;
   }
-  const MsrVerdict verdict = pmu_.write(*pmu_register, value, access);
-  return value == 0 && waived(msr, verdict, access) ? MsrVerdict::done : verdict;
+  return takes(msr, value, verdict, access) ? MsrVerdict::done : verdict;
 }
 
 int32_t SimVcpu::get_msrs(void* arg) const {
@@ -258,6 +280,13 @@ tl::expected<void, GuestFault> SimVcpu::guest_wrmsr(uint32_t msr, uint64_t value
   if (!vm_.msr_filter()->allows_write(msr)) return fault;
   if (write_msr(msr, value, Access::guest) != MsrVerdict::done) return fault;
   return {};
+}
+
+/// No MSR filter covers RDPMC, and ignore_msrs does not either.
+tl::expected<uint64_t, GuestFault> SimVcpu::guest_rdpmc(uint32_t counter) {
+  const MsrRead answer = pmu_.read_counter(counter);
+  if (answer.verdict != MsrVerdict::done) return tl::unexpected(GuestFault::general_protection);
+  return answer.value;
 }
 
 GuestRun SimVcpu::guest_run(uint64_t cycles) {

@@ -34,6 +34,7 @@ class SimVcpu final : public Vcpu {
   int32_t ioctl(uint32_t request, void* arg) override;
   tl::expected<uint64_t, GuestFault> guest_rdmsr(uint32_t msr) override;
   tl::expected<void, GuestFault> guest_wrmsr(uint32_t msr, uint64_t value) override;
+  tl::expected<uint64_t, GuestFault> guest_rdpmc(uint32_t counter) override;
 
   /// Each call is one sched-in of the vCPU. Every event counts one a cycle.
   GuestRun guest_run(uint64_t cycles) override;
@@ -49,7 +50,8 @@ class SimVcpu final : public Vcpu {
  private:
   MsrRead read_msr(uint32_t msr, Access access) const;
   MsrVerdict write_msr(uint32_t msr, uint64_t value, Access access);
-  bool waived(uint32_t msr, MsrVerdict verdict, Access access) const;
+  bool reads_zero(uint32_t msr, MsrVerdict verdict, Access access) const;
+  bool takes(uint32_t msr, uint64_t value, MsrVerdict verdict, Access access) const;
   int32_t get_msrs(void* arg) const;
   int32_t set_msrs(void* arg);
   int32_t set_cpuid2(const void* arg);

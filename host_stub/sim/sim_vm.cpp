@@ -24,6 +24,7 @@ int32_t SimVm::ioctl(uint32_t request, void* arg) {
     case KVM_ENABLE_CAP:
       return arg == nullptr ? -EFAULT : enable_cap(*static_cast<const kvm_enable_cap*>(arg));
     case KVM_X86_SET_MSR_FILTER:
+      if (!host_.profile.kernel->msr_filter) return -ENOTTY;
       return arg == nullptr ? -EFAULT : set_msr_filter(*static_cast<const kvm_msr_filter*>(arg));
     case KVM_SET_TSS_ADDR:  // taken and of no effect: there is no guest memory
     case KVM_SET_IDENTITY_MAP_ADDR:
@@ -42,6 +43,7 @@ int32_t SimVm::enable_cap(const kvm_enable_cap& cap) {
     case KVM_CAP_PMU_CAPABILITY:
       return enable_pmu_capability(cap);
     case KVM_CAP_X86_USER_SPACE_MSR:
+      if (!host_.profile.kernel->msr_filter) return -EINVAL;
       // Exits to userspace are not modelled: a denied access is #GP, what a VMM that asked for the
       // exit answers as a rule.
       if (host_.profile.kernel->user_msr_checks_args && (cap.args[0] & ~kUserMsrReasons) != 0)
@@ -94,7 +96,7 @@ int32_t SimVm::precreate_mediated_pmu() {
     enable_pmu_ = false;  // and says so to nobody
     return 0;
   }
-  if (host_.profile.host_perf_busy) return -EBUSY;
+  if (host_.profile.held_counters != 0) return -EBUSY;
   mediated_created_ = true;
   return 0;
 }

@@ -20,6 +20,7 @@ struct NoVcpu final : host_stub::Vcpu {
   }
   tl::expected<uint64_t, host_stub::GuestFault> guest_rdmsr(uint32_t) override { return 0; }
   tl::expected<void, host_stub::GuestFault> guest_wrmsr(uint32_t, uint64_t) override { return {}; }
+  tl::expected<uint64_t, host_stub::GuestFault> guest_rdpmc(uint32_t) override { return 0; }
   host_stub::GuestRun guest_run(uint64_t cycles) override { return {.cycles = cycles}; }
   void guest_write_lvtpc(uint32_t) override {}
 };

@@ -8,21 +8,21 @@
 namespace host_stub::matrix {
 namespace {
 
-constexpr std::string_view kKernels[] = {"linux-5.10", "linux-6.1", "linux-6.12", "linux-6.18",
-                                         "linux-7.2"};
+constexpr std::string_view kKernels[] = {"linux-5.4",  "linux-5.10", "linux-5.15",
+                                         "linux-6.1",  "linux-6.6",  "linux-6.6.y",
+                                         "linux-6.12", "linux-6.18", "linux-7.2"};
 
 /// Indexed by HostVariant: switches of the simulated host, and how people read them.
 struct VariantWords {
   const char* switches;
   const char* beside;
 };
-constexpr std::array<VariantWords, 6> kVariants{{
+constexpr std::array<VariantWords, 5> kVariants{{
     {"", ""},
     {",host-perfmonv2", ""},
     {",host-perfmonv2,mediated", ""},
     {",host-perfmonv2,mediated", " no-irqchip"},
     {",host-perfmonv2,mediated,host-perf-busy", ""},
-    {"", " no-msr-filter"},
 }};
 
 /// Indexed by VendorPair.

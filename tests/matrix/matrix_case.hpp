@@ -18,7 +18,6 @@ enum class HostVariant : uint8_t {
   mediated,             ///< and KVM mediates the PMU
   mediated_no_irqchip,  ///< that, and the VMM makes no in-kernel irqchip
   mediated_busy,        ///< that, and system-wide perf events of the host hold the PMU
-  no_msr_filter,        ///< KVM has no KVM_CAP_X86_MSR_FILTER, as before Linux 5.10
 };
 
 /// Vendor of the host's CPU and of the guest's CPUID.

@@ -10,7 +10,7 @@ namespace {
 /// What a guest CPUID with PerfMonV2 gets from KVM.
 enum class PerfMonV2 : uint8_t {
   unknown,  ///< before 6.5 KVM does not know it
-  claimed,  ///< recorded (6.12): who claims it has it, whatever the host's CPU
+  claimed,  ///< recorded (6.12), read (6.6): who claims it has it, whatever the host's CPU
   of_host,  ///< recorded (7.2): only where the host has it; 6.18 inferred
 };
 
@@ -18,17 +18,24 @@ enum class PerfMonV2 : uint8_t {
 /// commits that are named.
 struct KernelFacts {
   std::string_view name;
+  bool has_filter;      ///< KVM_CAP_X86_MSR_FILTER: 5.10
   bool has_parameter;   ///< kvm.enable_pmu: 4732f2444acd, 5.17
   bool has_capability;  ///< KVM_CAP_PMU_CAPABILITY: ba7bb663f554, 5.18
   bool has_mediated;    ///< kvm_amd.enable_mediated_pmu: 7.0
   PerfMonV2 v2;
+  bool odd_f15h;      ///< an Intel host reads 0 from F15H and takes no 0: before 6.0
+  bool keeps_global;  ///< PerfMonV2's registers stay while the vPMU is off: before f933b88e2015
 };
 constexpr KernelFacts kKernels[] = {
-    {"linux-5.10", false, false, false, PerfMonV2::unknown},
-    {"linux-6.1", true, true, false, PerfMonV2::unknown},
-    {"linux-6.12", true, true, false, PerfMonV2::claimed},
-    {"linux-6.18", true, true, false, PerfMonV2::of_host},
-    {"linux-7.2", true, true, true, PerfMonV2::of_host},
+    {"linux-5.4", false, false, false, false, PerfMonV2::unknown, true, false},
+    {"linux-5.10", true, false, false, false, PerfMonV2::unknown, true, false},
+    {"linux-5.15", true, false, false, false, PerfMonV2::unknown, true, false},
+    {"linux-6.1", true, true, true, false, PerfMonV2::unknown, false, false},
+    {"linux-6.6", true, true, true, false, PerfMonV2::claimed, false, true},
+    {"linux-6.6.y", true, true, true, false, PerfMonV2::claimed, false, false},
+    {"linux-6.12", true, true, true, false, PerfMonV2::claimed, false, false},
+    {"linux-6.18", true, true, true, false, PerfMonV2::of_host, false, false},
+    {"linux-7.2", true, true, true, true, PerfMonV2::of_host, false, false},
 };
 
 const KernelFacts& facts_of(const Case& row) {
@@ -57,8 +64,7 @@ bool offers_capability(const Case& row) { return facts_of(row).has_capability &&
 
 /// A deny filter over AMD's registers: where KVM has filters, for a guest that has such registers.
 bool can_filter(const Case& row) {
-  return row.variant != HostVariant::no_msr_filter &&
-         row.vendor != VendorPair::amd_host_intel_guest;
+  return facts_of(row).has_filter && row.vendor != VendorPair::amd_host_intel_guest;
 }
 
 /// "auto" takes the capability; where KVM has none to give because it is off already, nothing is
@@ -117,6 +123,13 @@ uint32_t most_ioctls(Decision decision) {
   return decision == Decision::off_by_cap ? 2 : 4;
 }
 
+/// Registers that read as they should be and refuse to be written so: each is tried again.
+bool is_odd(const Case& row) {
+  return row.vendor == VendorPair::intel_host_amd_guest && facts_of(row).odd_f15h;
+}
+
+constexpr uint32_t kExtRegisters = 2 * kExtCounters;
+
 /// One call where there is something to reset; none where the plugin knows that there is not; where
 /// only the registers' answers tell, at most one.
 Range set_msrs(const Case& row, const Expectation& e) {
@@ -126,6 +139,7 @@ Range set_msrs(const Case& row, const Expectation& e) {
   // a host skips what is refused and goes on behind it, with as many calls as that takes
   constexpr uint32_t kMostRegisters = 15;
   if (row.batch) return {1, 1 + kMostRegisters};
+  if (is_odd(row)) return {0, 1 + kExtRegisters};
   return e.live ? Range{1, 1} : Range{0, 1};
 }
 
@@ -162,9 +176,11 @@ Expectation expectation_of(const Case& row) {
     // as after RESET: all bits set, so that software which knows no PerfMonV2 counts
     if (has_v2(row)) e.global_ctl = (uint64_t{1} << e.live_counters) - 1;
   }
+  e.global_is_dead = !e.live && has_v2(row) && facts_of(row).keeps_global;
   e.boot = boot_line(row, e);
   e.firmware_bug = !row.has_plugin() && e.boot == BootLine::driver;
   e.set_msrs = set_msrs(row, e);
+  if (e.set_msrs.most != 0 && is_odd(row)) e.most_get_msrs = kExtRegisters;
   e.refused_lines = refused_lines(row, e);
   e.warning = warning(row, e);
   return e;

@@ -50,9 +50,11 @@ struct Expectation {
   bool live = false;                   ///< registers hold what is written to them
   uint32_t live_counters = 0;          ///< of those that the guest's CPUID promises
   std::optional<uint64_t> global_ctl;  ///< after a reset; empty: the VM has no GLOBAL_CTL
+  bool global_is_dead = false;  ///< GLOBAL_* are there without counters: what they hold is nothing
   BootLine boot = BootLine::no_driver;
-  bool firmware_bug = false;  ///< at the boot after the reset
-  Range set_msrs;             ///< KVM_SET_MSRS of each vCPU in a reset that is not the first
+  bool firmware_bug = false;   ///< at the boot after the reset
+  Range set_msrs;              ///< KVM_SET_MSRS of each vCPU in a reset that is not the first
+  uint32_t most_get_msrs = 0;  ///< KVM_GET_MSRS of each vCPU in such a reset
   Range refused_lines;  ///< the plugin's lines of registers that KVM refuses, in the VM's life
   Warning warning = Warning::never;
 };

@@ -57,8 +57,12 @@ Case live_case() {
 
 BOOST_FIXTURE_TEST_SUITE(all_rows_are_met, LoadedPlugin)
 
+BOOST_AUTO_TEST_CASE(on_linux_5_4) { run_kernel("linux-5.4"); }
 BOOST_AUTO_TEST_CASE(on_linux_5_10) { run_kernel("linux-5.10"); }
+BOOST_AUTO_TEST_CASE(on_linux_5_15) { run_kernel("linux-5.15"); }
 BOOST_AUTO_TEST_CASE(on_linux_6_1) { run_kernel("linux-6.1"); }
+BOOST_AUTO_TEST_CASE(on_linux_6_6_as_released) { run_kernel("linux-6.6"); }
+BOOST_AUTO_TEST_CASE(on_the_stable_branch_of_linux_6_6) { run_kernel("linux-6.6.y"); }
 BOOST_AUTO_TEST_CASE(on_linux_6_12) { run_kernel("linux-6.12"); }
 BOOST_AUTO_TEST_CASE(on_linux_6_18) { run_kernel("linux-6.18"); }
 BOOST_AUTO_TEST_CASE(on_linux_7_2) { run_kernel("linux-7.2"); }

@@ -44,6 +44,7 @@ class FakeVcpu final : public Vcpu {
     state_.msrs[msr] = value;
     return {};
   }
+  tl::expected<uint64_t, GuestFault> guest_rdpmc(uint32_t) override { return 0; }
   GuestRun guest_run(uint64_t cycles) override { return {.cycles = cycles, .nmi = false}; }
   void guest_write_lvtpc(uint32_t) override {}
 

@@ -140,7 +140,7 @@ const Pinned kPinned[] = {
     {"always_live", &Kernel::always_live, "linux-6.1", "sim:linux-6.1"},
     {"refused_by_cpuid_alone", &Kernel::refused_by_cpuid_alone, "linux-6.1", "sim:linux-6.1"},
     {"refused_by_cpuid_alone", &Kernel::refused_by_cpuid_alone, "linux-6.12", "sim:linux-6.12"},
-    {"zero_waiver", &Kernel::zero_waiver, "linux-6.1", "sim:linux-6.1"},
+    {"zero_waiver", &Kernel::zero_waiver, "linux-6.12", "sim:linux-6.12"},
     {"listed_while_off", &Kernel::listed_while_off, "linux-6.1-enable_pmu_n",
      "sim:linux-6.1,enable_pmu=N"},
     {"listed_while_off", &Kernel::listed_while_off, "linux-6.12-enable_pmu_n",

@@ -168,6 +168,16 @@ BOOST_AUTO_TEST_CASE(what_the_host_sets_the_guest_reads) {
   BOOST_TEST(m->vcpus[0]->guest_rdmsr(kMsrPat).value() == kPatLinux);
 }
 
+BOOST_AUTO_TEST_CASE(rdpmc_gives_a_counter_or_a_general_protection_fault) {
+  const auto m = machine();
+  if (!m) return;
+  const auto read = m->vcpus[0]->guest_rdpmc(0);
+  BOOST_TEST((read || read.error() == host_stub::GuestFault::general_protection));
+  const auto beyond = m->vcpus[0]->guest_rdpmc(0x3f);  // no CPU has that many
+  BOOST_REQUIRE(!beyond);
+  BOOST_TEST((beyond.error() == host_stub::GuestFault::general_protection));
+}
+
 BOOST_AUTO_TEST_CASE(what_the_guest_writes_the_host_gets) {
   const auto m = machine();
   if (!m) return;

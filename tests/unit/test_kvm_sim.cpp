@@ -47,7 +47,7 @@ BOOST_AUTO_TEST_CASE(all_switches_are_taken_in_any_order) {
   BOOST_REQUIRE_MESSAGE(profile, profile.error());
   BOOST_TEST(profile->kernel->name == "linux-7.2");
   BOOST_TEST(profile->mediated);
-  BOOST_TEST(profile->host_perf_busy);
+  BOOST_TEST(profile->held_counters == 15U);
   BOOST_TEST(profile->counters == 15U);
   BOOST_TEST((profile->vendor == host_stub::Vendor::hygon));
 }
@@ -76,6 +76,9 @@ BOOST_AUTO_TEST_CASE(a_wrong_spec_is_an_error_that_names_the_part_and_what_is_al
   BOOST_TEST(mentions(spec_error("sim:linux-6.12,counters=16"), {"'counters=16'"}));
   BOOST_TEST(mentions(spec_error("sim:linux-6.12,counters=6x"), {"'counters=6x'"}));
   BOOST_TEST(mentions(spec_error("sim:linux-6.12,counters"), {"'counters'"}));
+  BOOST_TEST(mentions(spec_error("sim,host-perf-busy=0"), {"host-perf-busy=1 to"}));
+  BOOST_TEST(mentions(spec_error("sim,ignore_msrs"), {"ignore_msrs=0|1"}));
+  BOOST_TEST(mentions(spec_error("sim,no-pmu-capability=1"), {"'no-pmu-capability=1'"}));
   BOOST_TEST(mentions(spec_error("sim:linux-6.12,vendor=via"), {"amd|hygon|intel"}));
   BOOST_TEST(mentions(spec_error("sim:linux-6.1,enable_pmu=Y,enable_pmu=N"), {"twice"}));
 }
@@ -84,7 +87,7 @@ BOOST_AUTO_TEST_CASE(a_host_that_cannot_be_is_an_error_that_says_why) {
   BOOST_TEST(mentions(spec_error("sim:linux-5.10,enable_pmu=N"), {"5.17"}));
   BOOST_TEST(mentions(spec_error("sim:linux-6.12,host-perfmonv2,mediated"), {"7.0"}));
   BOOST_TEST(mentions(spec_error("sim:linux-7.2,mediated"), {"host-perfmonv2"}));
-  BOOST_TEST(mentions(spec_error("sim:linux-7.2,host-perfmonv2,host-perf-busy"), {"mediated"}));
+  BOOST_TEST(mentions(spec_error("sim:linux-5.15,no-pmu-capability"), {"5.18"}));
   BOOST_TEST(mentions(spec_error("sim,vendor=intel,host-perfmonv2"), {"AMD"}));
 }
 
@@ -124,6 +127,25 @@ BOOST_AUTO_TEST_CASE(one_vm_turned_off_does_not_turn_off_the_next) {
   const auto vcpu = need(on->create_vcpu(0), "KVM_CREATE_VCPU");
   BOOST_TEST(set(*vcpu, 0xc0010000, kCycles) == 1);
   BOOST_TEST(get(*vcpu, 0xc0010000).value == kCycles);
+}
+
+BOOST_AUTO_TEST_CASE(a_kernel_may_know_quirks2_and_hide_the_pmu_capability_of_a_live_vpmu) {
+  Machine machine("sim:linux-6.12,no-pmu-capability", kCore);
+  BOOST_TEST(check_extension(*machine.kvm, KVM_CAP_PMU_CAPABILITY) == 0);
+  BOOST_TEST(check_extension(*machine.kvm, KVM_CAP_DISABLE_QUIRKS2) != 0);
+  BOOST_TEST(enable_cap(*need(machine.kvm->create_vm(), "KVM_CREATE_VM"), KVM_CAP_PMU_CAPABILITY,
+                        KVM_PMU_CAP_DISABLE) == -EINVAL);
+  BOOST_TEST(set(*machine.vcpu, 0xc0010200, kCycles) == 1);
+  BOOST_TEST(machine.value(0xc0010200) == kCycles);
+}
+
+BOOST_AUTO_TEST_CASE(before_5_10_there_is_no_msr_filter) {
+  Machine machine("sim:linux-5.4", kCore);
+  BOOST_TEST(check_extension(*machine.kvm, KVM_CAP_X86_MSR_FILTER) == 0);
+  BOOST_TEST(check_extension(*machine.kvm, KVM_CAP_X86_USER_SPACE_MSR) == 0);
+  BOOST_TEST(deny(*machine.vm, 0xc0010200, 12) == -ENOTTY);
+  BOOST_TEST(enable_cap(*machine.vm, KVM_CAP_X86_USER_SPACE_MSR, 4) == -EINVAL);
+  BOOST_TEST(machine.vcpu->guest_wrmsr(0xc0010200, kCycles).has_value());
 }
 
 BOOST_AUTO_TEST_CASE(user_space_msr_takes_known_reasons_only) {
@@ -403,6 +425,81 @@ BOOST_AUTO_TEST_CASE(on_5_10_f15h_is_live_for_guest_and_host_whatever_cpuid_says
   BOOST_TEST(machine.value(0xc001020a) == kCycles);
 }
 
+BOOST_AUTO_TEST_CASE(on_5_15_f15h_without_perfctrextcore_reads_0_and_takes_nothing) {
+  Machine plain("sim:linux-5.15", kPlain);
+  BOOST_TEST(get(*plain.vcpu, 0xc0010208).result == 1);
+  BOOST_TEST(plain.value(0xc0010208) == 0U);
+  BOOST_TEST(set(*plain.vcpu, 0xc0010208, 0) == kRefused);
+  BOOST_TEST(!plain.vcpu->guest_rdmsr(0xc0010208).has_value());
+  BOOST_TEST(get(*plain.vcpu, 0xc0000301).result == kRefused);
+  Machine core("sim:linux-5.15", kCore);
+  BOOST_TEST(set(*core.vcpu, 0xc0010208, kCycles) == 1);
+  BOOST_TEST(core.value(0xc0010208) == kCycles);
+}
+
+BOOST_AUTO_TEST_CASE(a_6_6_without_the_fix_leaves_global_ctl_0_and_its_stable_branch_does_not) {
+  Machine released("sim:linux-6.6,host-perfmonv2", kV2);
+  BOOST_TEST(released.value(0xc0000301) == 0U);
+  BOOST_TEST(get(*released.vcpu, 0xc0000303).result == kRefused);
+  set(*released.vcpu, 0xc0010200, kCycles);
+  released.vcpu->guest_run(1000);
+  BOOST_TEST(released.value(0xc0010201) == 0U);
+  Machine stable("sim:linux-6.6.y,host-perfmonv2", kV2);
+  BOOST_TEST(stable.value(0xc0000301) == 0x3fU);
+}
+
+BOOST_AUTO_TEST_CASE(on_a_6_6_without_the_fix_even_k7_is_refused_while_the_vpmu_is_off) {
+  Machine off("sim:linux-6.6,host-perfmonv2", kV2, true, true);
+  BOOST_TEST(get(*off.vcpu, 0xc0010000).result == kRefused);
+  BOOST_TEST(set(*off.vcpu, 0xc0010200, 0) == kRefused);
+  BOOST_TEST(!off.vcpu->guest_rdmsr(0xc0010000).has_value());
+  BOOST_TEST(set(*off.vcpu, 0xc0000301, 0x3f) == 1);  // PerfMonV2's registers stay, and do nothing
+  Machine parameter("sim:linux-6.6,enable_pmu=N", kCore);
+  BOOST_TEST(get(*parameter.vcpu, 0xc0010000).result == kRefused);
+  Machine stable("sim:linux-6.6.y", kCore, true, true);
+  BOOST_TEST(get(*stable.vcpu, 0xc0010000).result == 1);
+}
+
+BOOST_AUTO_TEST_CASE(perfmonv2_without_perfctrextcore_has_k7_and_global_registers) {
+  Machine machine("sim:linux-6.12,host-perfmonv2", {.core = false, .v2 = true, .counters = 6});
+  BOOST_TEST(machine.sim().pmu().version() == 2U);
+  BOOST_TEST(machine.value(0xc0000301) == 0x3fU);
+  BOOST_TEST(set(*machine.vcpu, 0xc0010003, kCycles) == 1);
+  BOOST_TEST(machine.value(0xc0010003) == kCycles);
+  BOOST_TEST(set(*machine.vcpu, 0xc0010200, kCycles) == kRefused);
+  BOOST_TEST(!machine.vcpu->guest_rdmsr(0xc0010200).has_value());
+}
+
+BOOST_AUTO_TEST_CASE(ignore_msrs_takes_and_reads_as_0_what_the_vcpu_has_not) {
+  Machine machine("sim:linux-6.12,ignore_msrs=1", kPlain);
+  BOOST_TEST(set(*machine.vcpu, 0xc0010200, kCycles) == 1);
+  BOOST_TEST(get(*machine.vcpu, 0xc0010200).result == 1);
+  BOOST_TEST(machine.value(0xc0010200) == 0U);
+  BOOST_TEST(machine.vcpu->guest_wrmsr(0xc0000301, 1).has_value());
+  BOOST_TEST(machine.vcpu->guest_rdmsr(0xdeadbeef).value() == 0U);
+  // what KVM knows and refuses stays refused
+  Machine off("sim:linux-6.12,ignore_msrs=1", kCore, true, true);
+  BOOST_TEST(get(*off.vcpu, 0xc0010200).result == kRefused);
+  BOOST_TEST(!off.vcpu->guest_rdmsr(0xc0010200).has_value());
+}
+
+BOOST_AUTO_TEST_CASE(rdpmc_reads_the_counters_that_the_guest_has_and_no_filter_stops_it) {
+  Machine machine("sim:linux-6.12", kCore);
+  set(*machine.vcpu, 0xc001020b, 0x1234);
+  deny(*machine.vm, 0xc0010200, 12);
+  BOOST_TEST(machine.vcpu->guest_rdpmc(5).value() == 0x1234U);
+  BOOST_TEST(!machine.vcpu->guest_rdpmc(6).has_value());
+  Machine plain("sim:linux-6.12", kPlain);
+  BOOST_TEST(plain.vcpu->guest_rdpmc(3).has_value());
+  BOOST_TEST(!plain.vcpu->guest_rdpmc(4).has_value());
+  Machine off("sim:linux-6.12", kCore, true, true);
+  BOOST_TEST(!off.vcpu->guest_rdpmc(0).has_value());
+  Machine old("sim:linux-6.1", kCore, true, true);  // keeps version and n while off
+  BOOST_TEST(old.vcpu->guest_rdpmc(5).value() == 0U);
+  Machine intel("sim:linux-6.12,vendor=intel", kCore);
+  BOOST_TEST(!intel.vcpu->guest_rdpmc(0).has_value());
+}
+
 BOOST_AUTO_TEST_CASE(on_an_intel_host_k7_is_swallowed_and_f15h_and_global_fail) {
   Machine machine("sim:linux-6.12,vendor=intel", kV2);
   BOOST_TEST(check_extension(*machine.kvm, KVM_CAP_PMU_CAPABILITY) == 1);
@@ -413,12 +510,47 @@ BOOST_AUTO_TEST_CASE(on_an_intel_host_k7_is_swallowed_and_f15h_and_global_fail) 
   BOOST_TEST(get(*machine.vcpu, 0xc0000301).result == kRefused);
 }
 
+BOOST_AUTO_TEST_CASE(on_an_intel_host_before_6_3_f15h_reads_0_all_the_same) {
+  Machine old("sim:linux-5.10,vendor=intel", kCore);
+  BOOST_TEST(get(*old.vcpu, 0xc0010200).result == 1);
+  BOOST_TEST(old.vcpu->guest_rdmsr(0xc0010200).value_or(1) == 0U);
+  BOOST_TEST(set(*old.vcpu, 0xc0010200, 0) == kRefused);
+  Machine later("sim:linux-6.1,vendor=intel", kCore);
+  BOOST_TEST(set(*later.vcpu, 0xc0010200, 0) == 1);
+  BOOST_TEST(!later.vcpu->guest_rdmsr(0xc0010200).has_value());
+}
+
 BOOST_AUTO_TEST_CASE(a_hygon_host_has_the_same_vpmu_under_another_name) {
   Machine machine("sim:linux-6.12,vendor=hygon", kCore);
   BOOST_TEST(set(*machine.vcpu, 0xc001020a, kCycles) == 1);
   BOOST_TEST(machine.value(0xc001020a) == kCycles);
   const auto cpuid = host_stub::supported_cpuid(*host_stub::parse_profile("sim,vendor=hygon"));
   BOOST_TEST(cpuid[0].ebx == 0x6f677948U);  // "Hygo"
+}
+
+namespace {
+
+/// The leaf that KVM_GET_SUPPORTED_CPUID gives; all 0 where it gives none.
+host_stub::CpuidLeaf supported(const char* spec, uint32_t function) {
+  const auto leaves = host_stub::supported_cpuid(*host_stub::parse_profile(spec));
+  const auto found = std::ranges::find(leaves, function, &host_stub::CpuidLeaf::function);
+  return found == leaves.end() ? host_stub::CpuidLeaf{} : *found;
+}
+
+}  // namespace
+
+BOOST_AUTO_TEST_CASE(supported_cpuid_names_the_vendor_and_the_pmu_that_kvm_offers) {
+  BOOST_TEST(supported("sim,vendor=intel", 0).ebx == 0x756e6547U);  // "Genu"
+  BOOST_TEST(supported("sim,vendor=intel", 0x80000000).ebx == 0U);
+  BOOST_TEST((supported("sim,vendor=intel", 0xa).eax & 0xff) == 2U);
+  BOOST_TEST(supported("sim,vendor=intel,enable_pmu=N", 0xa).eax == 0U);
+  BOOST_TEST((supported("sim,vendor=intel", 0x80000001).ecx >> 23 & 1) == 0U);
+  for (const char* spec : {"sim:linux-5.4", "sim:linux-5.15", "sim:linux-6.6", "sim"})
+    BOOST_TEST((supported(spec, 0x80000001).ecx >> 23 & 1) == 1U, spec);
+  for (const char* spec : {"sim,enable_pmu=N", "sim,counters=4"})
+    BOOST_TEST((supported(spec, 0x80000001).ecx >> 23 & 1) == 0U, spec);
+  BOOST_TEST((supported("sim:linux-6.6,host-perfmonv2", 0x80000022).eax & 1) == 1U);
+  BOOST_TEST((supported("sim:linux-6.1,host-perfmonv2", 0x80000022).eax & 1) == 0U);
 }
 
 BOOST_AUTO_TEST_CASE(a_mediated_vpmu_keeps_guest_only_and_host_only_bits) {
