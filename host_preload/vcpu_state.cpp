@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: MIT
 #include "host_preload/vcpu_state.hpp"
 
+#include <vmm/kvm_uapi.h>
+
 #include <algorithm>
 #include <array>
 #include <cstddef>
+#include <cstring>
 
 namespace host_preload {
 namespace {
@@ -33,6 +36,34 @@ constexpr std::array<MsrRange, 3> kAmdPmu{{
 }};
 
 }  // namespace
+
+std::optional<VcpuEvent> vcpu_event(const KvmCall& call) noexcept {
+  switch (call.number) {
+    case number_of(KVM_SET_SREGS):
+    case kSetSregs2:
+      return sregs_event(*static_cast<const kvm_sregs*>(call.arg));
+    case number_of(KVM_SET_REGS):
+      return regs_event(*static_cast<const kvm_regs*>(call.arg));
+    case number_of(KVM_SET_MP_STATE):
+      return VcpuEvent::mp_state;
+    case VMM_KVM_SET_MSRS: {
+      // KVM says how many it took
+      const auto* entries = reinterpret_cast<const kvm_msr_entry*>(
+          static_cast<const char*>(call.arg) + sizeof(vmm_kvm_msrs_header));
+      return msrs_event({entries, static_cast<std::size_t>(call.result)});
+    }
+    default:
+      return std::nullopt;
+  }
+}
+
+std::span<const kvm_cpuid_entry2> cpuid_entries(const void* arg) noexcept {
+  vmm_kvm_cpuid2_header header;
+  std::memcpy(&header, arg, sizeof header);
+  const auto* entries =
+      reinterpret_cast<const kvm_cpuid_entry2*>(static_cast<const char*>(arg) + sizeof header);
+  return {entries, header.nent};
+}
 
 VcpuEvent sregs_event(const kvm_sregs& sregs) noexcept {
   const bool at_base =

@@ -10,9 +10,22 @@
 #include <optional>
 #include <span>
 
+#include "host_preload/kvm_call.hpp"
 #include "host_preload/reset_detector.hpp"
 
+#ifndef KVM_SET_SREGS2 /* Linux 5.14; begins as struct kvm_sregs does, and is 320 bytes long */
+#define KVM_SET_SREGS2 0x4140aecd
+#endif
+
 namespace host_preload {
+
+constexpr uint32_t kSetSregs2 = number_of(KVM_SET_SREGS2);
+
+/// A successful vCPU ioctl. nullopt = it means nothing to the detector.
+std::optional<VcpuEvent> vcpu_event(const KvmCall& call) noexcept;
+
+/// The table that KVM_SET_CPUID2 was given.
+std::span<const kvm_cpuid_entry2> cpuid_entries(const void* arg) noexcept;
 
 /// KVM_SET_SREGS. struct kvm_sregs2 begins with the same fields up to cr0.
 VcpuEvent sregs_event(const kvm_sregs& sregs) noexcept;

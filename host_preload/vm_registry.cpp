@@ -13,6 +13,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <new>
+#include <optional>
 
 #include "host_preload/real_calls.hpp"
 
@@ -44,6 +45,41 @@ Same same_file(int a, int b) noexcept {
   if (order < 0) return Same::unknown;  // not built into the kernel, or filtered
   return order == 0 ? Same::yes : Same::no;
 }
+
+/// The vCPU's index in a link "anon_inode:kvm-vcpu:N"; nullopt if it names none.
+std::optional<uint32_t> index_in(const char* link) noexcept {
+  const std::size_t name = std::strlen(kVcpuLink);
+  if (std::strncmp(link, kVcpuLink, name) != 0 || link[name] != ':') return std::nullopt;
+  return static_cast<uint32_t>(std::strtoul(link + name + 1, nullptr, 10));
+}
+
+/// Objects that an unknown descriptor may lead to.
+class Suspects {
+ public:
+  explicit Suspects(int fd) noexcept : fd_(fd) {}
+
+  void consider(KvmObject& object, int its_fd) noexcept {
+    switch (same_file(fd_, its_fd)) {
+      case Same::yes:
+        proven_ = &object;
+        break;
+      case Same::unknown:
+        possible_ = possible_count_++ == 0 ? &object : nullptr;
+        break;
+      case Same::no:
+        break;
+    }
+  }
+
+  /// The one that surely is it, or the only one that can be; nullptr: none, or several.
+  KvmObject* found() const noexcept { return proven_ != nullptr ? proven_ : possible_; }
+
+ private:
+  int fd_;
+  KvmObject* proven_ = nullptr;
+  KvmObject* possible_ = nullptr;
+  int possible_count_ = 0;
+};
 
 template <typename T>
 constexpr KvmObject::Kind kKindOf = KvmObject::Kind::foreign;
@@ -104,31 +140,20 @@ KvmObject* VmRegistry::resolve(int fd, KvmObject::Kind kind) noexcept {
 
 /// The object behind a link, with one more user counted for the table.
 KvmObject* VmRegistry::match(int fd, const char* link, KvmObject::Kind kind) noexcept {
-  const char* colon = std::strrchr(link, ':');
-  const bool has_index =
-      kind == KvmObject::Kind::vcpu && colon != nullptr && colon > link + std::strlen("anon_inode");
-  const unsigned long index = has_index ? std::strtoul(colon + 1, nullptr, 10) : 0;
-  KvmObject* only = nullptr;
-  int candidates = 0;
-  const auto consider = [&](KvmObject& object, int its_fd) {
-    const Same same = same_file(fd, its_fd);
-    if (same == Same::no) return;
-    candidates += same == Same::yes ? 1000 : 1;
-    if (same == Same::yes || only == nullptr) only = &object;
-  };
+  const std::optional<uint32_t> index = index_in(link);
+  Suspects suspects(fd);
   const std::lock_guard lock(pools_->mutex);
   for (Vm* vm : pools_->vms) {
     if (kind == KvmObject::Kind::vm) {
-      consider(*vm, vm->fd.load());
+      suspects.consider(*vm, vm->fd.load());
       continue;
     }
     const std::lock_guard vm_lock(vm->mutex);
     for (Vcpu* vcpu : vm->vcpus)
-      if (!has_index || vcpu->index == index) consider(*vcpu, vcpu->fd.load());
+      if (!index || vcpu->index == *index) suspects.consider(*vcpu, vcpu->fd.load());
   }
-  // the only one, or the one that is surely it
-  if (candidates != 1 && candidates < 1000) return nullptr;
-  return only->try_acquire() ? only : nullptr;
+  KvmObject* found = suspects.found();
+  return found != nullptr && found->try_acquire() ? found : nullptr;
 }
 
 /// Puts an object, of which one user is counted, into the table.

@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: MIT
+#include "host_preload/inside.hpp"
+
+namespace host_preload {
+
+constinit thread_local int Inside::depth_ = 0;
+
+}  // namespace host_preload
