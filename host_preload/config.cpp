@@ -1,11 +1,18 @@
 // SPDX-License-Identifier: MIT
 #include "host_preload/config.hpp"
 
-#include <array>
+#include <limits.h>
+#include <unistd.h>
+
 #include <cstdlib>
+
+#include "host_preload/command_line.hpp"
+#include "host_preload/config_file.hpp"
 
 namespace host_preload {
 namespace {
+
+using Result = tl::expected<void, std::string>;
 
 template <typename Value>
 struct Choice {
@@ -17,35 +24,75 @@ constexpr std::array<Choice<ResetRule>, 2> kRules{
 constexpr std::array<Choice<bool>, 2> kOnError{{{"fail", false}, {"continue", true}}};
 
 template <typename Value, std::size_t N>
-tl::expected<Value, std::string> choose(const char* variable, const char* text,
-                                        const std::array<Choice<Value>, N>& choices) {
-  if (text == nullptr || *text == '\0') return choices[0].value;
+Result choose(Value& value, std::string_view text, const std::array<Choice<Value>, N>& choices) {
   for (const auto& choice : choices)
-    if (choice.name == text) return choice.value;
-  return tl::unexpected(std::string(variable) + "=" + text + ": use " +
-                        std::string(choices[0].name) + " or " + std::string(choices[1].name));
+    if (choice.name == text || text.empty()) {
+      value = choice.value;
+      return {};
+    }
+  return tl::unexpected("use " + std::string(choices[0].name) + " or " +
+                        std::string(choices[1].name));
+}
+
+Result set_log(Config& config, std::string_view text) {
+  config.log = text;
+  return {};
+}
+Result set_rule(Config& config, std::string_view text) { return choose(config.rule, text, kRules); }
+Result set_on_error(Config& config, std::string_view text) {
+  return choose(config.continue_on_error, text, kOnError);
+}
+
+void apply_variables(Config& config, const Environment& environment) {
+  for (const Setting& setting : kSettings) {
+    const char* value = environment.*setting.value;
+    if (value == nullptr) continue;
+    if (const Result result = setting.set(config, value); !result)
+      config.problems.push_back(std::string(setting.variable) + "=" + value + ": " +
+                                result.error());
+  }
+  if (environment.plugins == nullptr) return;
+  auto plugins = host_kit::parse_plugin_list(environment.plugins);
+  if (plugins)
+    config.plugins = std::move(*plugins);
+  else
+    config.problems.push_back(std::string(kPluginsVariable) + ": " + plugins.error());
 }
 
 }  // namespace
 
+const std::array<Setting, 3> kSettings{{
+    {"log", kLogVariable, &Environment::log, set_log},
+    {"reset-rule", kRuleVariable, &Environment::reset_rule, set_rule},
+    {"on-error", kOnErrorVariable, &Environment::on_error, set_on_error},
+}};
+
 Environment read_environment() noexcept {
   return {secure_getenv(kPluginsVariable), secure_getenv(kLogVariable),
-          secure_getenv(kRuleVariable), secure_getenv(kOnErrorVariable)};
+          secure_getenv(kRuleVariable), secure_getenv(kOnErrorVariable),
+          secure_getenv(kConfigFileVariable)};
 }
 
-tl::expected<Config, std::string> parse_config(const Environment& environment) {
+Subject this_process() {
+  std::array<char, PATH_MAX> program{};
+  const ssize_t length = readlink("/proc/self/exe", program.data(), program.size() - 1);
+  std::string path(program.data(), length > 0 ? static_cast<std::size_t>(length) : 0);
+  // what the kernel adds once a package's update has replaced the file
+  constexpr std::string_view kDeleted = " (deleted)";
+  if (path.ends_with(kDeleted)) path.resize(path.size() - kDeleted.size());
+  return {std::move(path), vm_name(own_command_line())};
+}
+
+Config read_config(const Environment& environment, const Subject& subject) {
   Config config;
-  const auto plugins =
-      host_kit::parse_plugin_list(environment.plugins != nullptr ? environment.plugins : "");
-  if (!plugins) return tl::unexpected(std::string(kPluginsVariable) + ": " + plugins.error());
-  const auto rule = choose(kRuleVariable, environment.reset_rule, kRules);
-  if (!rule) return tl::unexpected(rule.error());
-  const auto on_error = choose(kOnErrorVariable, environment.on_error, kOnError);
-  if (!on_error) return tl::unexpected(on_error.error());
-  config.plugins = *plugins;
-  config.log = environment.log != nullptr ? environment.log : "";
-  config.rule = *rule;
-  config.continue_on_error = *on_error;
+  if (environment.plugins == nullptr) {
+    const char* named = environment.config_file;
+    if (named == nullptr)
+      read_config_files({kConfigFile, false}, subject, config);
+    else if (*named != '\0')
+      read_config_files({named, true}, subject, config);
+  }
+  apply_variables(config, environment);
   return config;
 }
 

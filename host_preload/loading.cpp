@@ -31,18 +31,14 @@ void Loading::ensure_loaded() noexcept {
 Loading::Mode Loading::load() noexcept try {
   process_.store(getpid());
   log_.set_process();
-  const Environment environment = read_environment();
-  log_result_ = log_.open(environment.log);
+  config_ = read_config(read_environment(), this_process());
+  log_result_ = log_.open(config_.log.c_str());
   if (dlsym(RTLD_DEFAULT, VMM_PLUGIN_HOST_MARKER_NAME) != nullptr) {
     log_.event(VMM_LOG_INFO, "inert reason=\"the VMM calls the hooks itself\"");
     return Mode::inert;
   }
-  const auto config = parse_config(environment);
-  if (!config) {
-    plugins_.add_problem({-EINVAL, config.error()});
-    return Mode::active;
-  }
-  config_ = *config;
+  for (const std::string& problem : config_.problems) plugins_.add_problem({-EINVAL, problem});
+  if (!config_.problems.empty() && !config_.continue_on_error) return Mode::active;
   plugins_.load(config_.plugins, plugin_folders(library_folder_));
   for (const auto& instance : plugins_.instances())
     log_.event(VMM_LOG_INFO, "plugin_loaded plugin=%s", instance->name());
@@ -70,11 +66,13 @@ int32_t Loading::admit_vm(int vm_fd) noexcept {
     log_.event(VMM_LOG_WARNING,
                "log_failed errno=%d reason=\"%s cannot be written; errors and "
                "warnings go to standard error\"",
-               -code, kLogVariable);
+               -code, config_.log.c_str());
   if (const int32_t result = refuse_by_problems(vm_fd); result < 0) return result;
   if (plugins_.instances().empty() && plugins_.problems().empty())
-    log_.event(VMM_LOG_WARNING, "no_plugin vm=%d reason=\"%s names none: nothing is fixed\"", vm_fd,
-               kPluginsVariable);
+    // a file may leave a VM out; a variable that names nothing is a mistake
+    log_.event(config_.file.empty() ? VMM_LOG_WARNING : VMM_LOG_INFO,
+               "no_plugin vm=%d reason=\"%s names none for it: nothing is fixed\"", vm_fd,
+               config_.file.empty() ? kPluginsVariable : config_.file.c_str());
   return 0;
 }
 

@@ -10,12 +10,17 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <set>
 #include <string>
 #include <vector>
 
+#include "host_kit/host.hpp"
+#include "host_kit/plugin_instance.hpp"
 #include "host_kit/plugin_library.hpp"
 #include "host_kit/version.hpp"
+#include "host_preload/command_line.hpp"
 #include "host_preload/config.hpp"
+#include "host_preload/config_file.hpp"
 #include "host_preload/launch.hpp"
 #include "host_preload/program_check.hpp"
 
@@ -56,26 +61,44 @@ tl::expected<std::string, std::string> find_library(const std::string& named) {
   return tl::unexpected("there is no preload library: " + candidates.back());
 }
 
-/// Finds each plugin and looks whether it is one. Paths become absolute: the program may change its
-/// folder before it makes a VM.
-Result resolve_plugins(std::vector<std::string>& plugins, const std::string& library) {
+/// What a plugin is created for where there is no VM yet: it can read its options.
+class NoKvm final : public host_kit::Host {
+ public:
+  const char* name() const noexcept override { return "vmm-run " SVM_PMU_VERSION; }
+  int32_t vm_ioctl(vmm_vm_handle, uint32_t, void*) noexcept override { return -ENODEV; }
+  int32_t vcpu_ioctl(vmm_vcpu_handle, uint32_t, void*) noexcept override { return -ENODEV; }
+  void log(uint32_t level, std::string_view source, std::string_view message) noexcept override {
+    if (level <= VMM_LOG_WARNING)
+      std::fprintf(stderr, "vmm-run: %.*s: %.*s\n", static_cast<int>(source.size()), source.data(),
+                   static_cast<int>(message.size()), message.data());
+  }
+};
+
+/// Finds each plugin and looks whether it is one; with `create` asks it about its options. Paths
+/// become absolute: the program may change its folder before it makes a VM.
+Result resolve_plugins(std::vector<PluginSpec>& plugins, const std::string& library, bool create) {
   const std::vector<std::string> folders = plugin_folders(folder_of(library));
-  for (std::string& plugin : plugins) {
-    const std::size_t comma = plugin.find(',');
-    const std::string name = plugin.substr(0, comma);
-    const auto file = host_kit::find_plugin(name, folders);
+  std::set<std::string> names;
+  for (PluginSpec& plugin : plugins) {
+    if (!names.insert(plugin_name(plugin.file)).second)
+      return tl::unexpected(plugin.file + ": the same plugin is named twice");
+    const auto file = host_kit::find_plugin(plugin.file, folders);
     if (!file) return tl::unexpected(file.error());
-    const std::string path = absolute(*file);
-    if (const auto loaded = host_kit::PluginLibrary::open(path); !loaded)
-      return tl::unexpected(loaded.error());
-    plugin = path + (comma == std::string::npos ? "" : plugin.substr(comma));
+    plugin.file = absolute(*file);
+    const auto loaded = host_kit::PluginLibrary::open(plugin.file);
+    if (!loaded) return tl::unexpected(loaded.error());
+    if (!create) continue;
+    NoKvm host;
+    const auto instance =
+        host_kit::PluginInstance::create(loaded->descriptor(), host, plugin.options.c_str());
+    if (!instance) return tl::unexpected(instance.error().text);
   }
   return {};
 }
 
 /// Makes the log's path absolute and sees that it can be written.
 Result resolve_log(std::string& log) {
-  if (log.empty() || log == "stderr") return {};
+  if (log.empty() || log == "stderr" || log == "journal") return {};
   const int fd = open(log.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0644);
   if (fd < 0) return tl::unexpected("the log " + log + ": " + std::strerror(errno));
   close(fd);
@@ -83,41 +106,83 @@ Result resolve_log(std::string& log) {
   return {};
 }
 
-/// What --plugin named, or else the variable that is there already.
-std::vector<std::string> wanted_plugins(const LaunchOptions& options, const Config& inherited) {
-  if (!options.plugins.empty()) return options.plugins;
-  std::vector<std::string> plugins;
-  for (const PluginSpec& spec : inherited.plugins)
-    plugins.push_back(spec.file + (spec.options.empty() ? "" : "," + spec.options));
-  return plugins;
+/// The options become variables; those of one word are judged here, under the names that the
+/// operator wrote.
+Result set_variables(const LaunchOptions& options) {
+  const std::array<std::string, kSettings.size()> values{options.log, options.reset_rule,
+                                                         options.on_error};
+  for (std::size_t i = 0; i < kSettings.size(); ++i) {
+    if (values[i].empty()) continue;
+    Config scratch;
+    if (const Result result = kSettings[i].set(scratch, values[i]); !result)
+      return tl::unexpected("--" + std::string(kSettings[i].key) + " " + values[i] + ": " +
+                            result.error());
+    setenv(kSettings[i].variable, values[i].c_str(), 1);
+  }
+  if (!options.plugins.empty()) setenv(kPluginsVariable, join_plugins(options.plugins).c_str(), 1);
+  return {};
 }
 
-void set_unless_empty(const char* variable, const std::string& value) {
-  if (!value.empty()) setenv(variable, value.c_str(), 1);
+/// What variables and file say. Problems are named; one that stands in the way is an error.
+tl::expected<Config, std::string> judge_config(const LaunchOptions& options,
+                                               const std::string& program) {
+  const Config config =
+      read_config(read_environment(), {absolute(program), vm_name(options.command)});
+  for (const std::string& problem : config.problems) stop(kCannotWork, problem);
+  if (!config.problems.empty() && (options.check_only || !config.continue_on_error))
+    return tl::unexpected(std::string("the configuration cannot be used"));
+  if (config.plugins.empty() && config.file.empty())
+    return tl::unexpected(std::string("no plugin was named, and there is no ") + kConfigFile +
+                          "; see --help");
+  return config;
+}
+
+Result judge_kvm(const LaunchOptions& options) {
+  const Result result = check_kvm();
+  if (result || options.require_kvm || options.check_only) return result;
+  // a VMM that is asked what it can do, or that emulates, needs no KVM
+  std::fprintf(stderr, "vmm-run: warning: %s; no plugin will be called\n", result.error().c_str());
+  return {};
+}
+
+/// What only --check asks.
+Result check_further(const LaunchOptions& options) {
+  if (std::string advice = accelerator_advice(options.command); !advice.empty())
+    return tl::unexpected(std::move(advice));
+  return {};
 }
 
 /// Everything that a program needs to be run with plugins. Error: why it cannot work.
-Result set_up(LaunchOptions& options, const std::string& program) {
+tl::expected<Config, std::string> set_up(LaunchOptions& options, const std::string& program) {
+  if (std::string advice = client_advice(options.command); !advice.empty())
+    return tl::unexpected(std::move(advice));
   if (Result result = check_program(program); !result)
     return tl::unexpected(program + ": " + result.error());
-  if (Result result = check_kvm(); !result) return result;
-  auto library = find_library(options.library);
+  const auto library = find_library(options.library);
   if (!library) return tl::unexpected(library.error());
-  if (Result result = resolve_log(options.log); !result) return result;
-  set_unless_empty(kLogVariable, options.log);
-  set_unless_empty(kRuleVariable, options.reset_rule);
-  set_unless_empty(kOnErrorVariable, options.on_error);
-  const auto config = parse_config(read_environment());
-  if (!config) return tl::unexpected(config.error());
-  std::vector<std::string> plugins = wanted_plugins(options, *config);
-  if (plugins.empty()) return tl::unexpected(std::string("no plugin was named; see --help"));
-  if (Result result = resolve_plugins(plugins, *library); !result) return result;
-  setenv(kPluginsVariable, join_plugins(plugins).c_str(), 1);
+  if (Result result = resolve_log(options.log); !result) return tl::unexpected(result.error());
+  if (Result result = set_variables(options); !result) return tl::unexpected(result.error());
+  auto config = judge_config(options, program);
+  if (!config) return config;
+  if (Result result = resolve_plugins(config->plugins, *library, options.check_only); !result)
+    return tl::unexpected(result.error());
+  // the file's rules are the library's to apply, in each process that comes of this one
+  if (config->file.empty()) setenv(kPluginsVariable, join_plugins(config->plugins).c_str(), 1);
   const char* before = getenv("LD_PRELOAD");
   const auto preload = join_preload(*library, before != nullptr ? before : "");
   if (!preload) return tl::unexpected(preload.error());
   setenv("LD_PRELOAD", preload->c_str(), 1);
-  return {};
+  if (Result result = options.check_only ? check_further(options) : Result(); !result)
+    return tl::unexpected(result.error());
+  if (Result result = judge_kvm(options); !result) return tl::unexpected(result.error());
+  return config;
+}
+
+int say_check(const Config& config) {
+  if (config.plugins.empty())
+    return std::printf("vmm-run: %s leaves this VM out: it runs without plugins\n",
+                       config.file.c_str()) < 0;
+  return std::puts("vmm-run: nothing speaks against it") < 0;
 }
 
 }  // namespace
@@ -129,10 +194,13 @@ int main(int argc, char** argv) {
   if (options->version)
     return std::puts(host_kit::version_line("vmm-run").c_str()) < 0 ? kCannotWork : 0;
   const auto program = find_program(options->command.front());
-  if (!program) return stop(kNotFound, program.error());
-  if (const Result result = set_up(*options, *program); !result)
-    return stop(kCannotWork, result.error());
-  if (options->check_only) return std::puts("vmm-run: nothing speaks against it") < 0;
+  if (!program) {
+    const std::string advice = lost_options_advice(*options);
+    return stop(kNotFound, program.error() + (advice.empty() ? "" : "; " + advice));
+  }
+  const auto config = set_up(*options, *program);
+  if (!config) return stop(kCannotWork, config.error());
+  if (options->check_only) return say_check(*config);
   std::vector<char*> arguments;
   for (std::string& argument : options->command) arguments.push_back(argument.data());
   arguments.push_back(nullptr);

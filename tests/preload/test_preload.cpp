@@ -26,6 +26,7 @@
 
 #include "host_preload/program_check.hpp"
 #include "support/process.hpp"
+#include "support/temporary_folder.hpp"
 
 namespace {
 
@@ -435,6 +436,69 @@ BOOST_AUTO_TEST_CASE(no_plugin_at_all_is_worth_a_warning) {
   BOOST_TEST(contains(outcome.err, "warning: no_plugin"));
 }
 
+// ---- the configuration file --------------------------------------------------------------------
+
+namespace {
+
+/// The VMM with no variable but the one that names the file.
+ProcessResult play_configured(const std::string& file, const std::string& script,
+                              const Variables& more = {}) {
+  Variables variables{{"VMM_PLUGINS_CONFIG", file}};
+  for (const auto& [name, value] : more) variables[name] = value;
+  Strings command = words(script);
+  command.insert(command.begin(), TINY_VMM);
+  return run(command, preloaded(variables));
+}
+
+}  // namespace
+
+BOOST_AUTO_TEST_CASE(a_file_says_what_the_variables_would) {
+  NEEDS_KVM();
+  const TemporaryFolder folder;
+  const std::string file =
+      folder.file("c.conf", "log = stderr\n[program tiny_vmm*]\nplugin = " TEST_PLUGIN "\n");
+  const ProcessResult outcome = play_configured(file, kStart + kReset);
+  BOOST_TEST(outcome.status == 0);
+  BOOST_TEST(count(outcome.err, "vcpu_reset") == 1);
+  // a variable that is set and empty leaves this process out
+  const ProcessResult without = play_configured(file, kStart + kReset, {{"VMM_PLUGINS", ""}});
+  BOOST_TEST(without.status == 0);
+  BOOST_TEST(count(without.err, "vcpu_reset") == 0);
+}
+
+BOOST_AUTO_TEST_CASE(a_vm_that_the_file_leaves_out_runs_without) {
+  NEEDS_KVM();
+  const TemporaryFolder folder;
+  const std::string file =
+      folder.file("c.conf", "log = stderr\n[program qemu-system-*]\nplugin = /no/such/plugin.so\n");
+  const ProcessResult outcome = play_configured(file, kStart + kReset);
+  BOOST_TEST(outcome.status == 0);
+  BOOST_TEST(count(outcome.err, "vcpu_reset") == 0);
+  BOOST_TEST(contains(outcome.err, "info: no_plugin vm=4 reason=\"" + file + " names none"));
+}
+
+BOOST_AUTO_TEST_CASE(a_bad_line_refuses_the_vm_unless_the_operator_said_otherwise) {
+  NEEDS_KVM();
+  const TemporaryFolder folder;
+  const std::string lines = "plugin = " TEST_PLUGIN "\nbogus = 1\n";
+  const std::string bad = folder.file("bad.conf", lines);
+  const ProcessResult refused = play_configured(bad, kStart);
+  BOOST_TEST(refused.status == 3);
+  BOOST_TEST(refused.out == "KVM_CREATE_VM: " + std::to_string(EINVAL) + "\n");
+  BOOST_TEST(count(refused.err, "\n") == 1);
+  BOOST_TEST(contains(refused.err, "error: vm_refused vm=4 errno=22 reason=\"" + bad +
+                                       ":2: 'bogus': use plugin, log, reset-rule or on-error"));
+  const std::string going_on = folder.file("on.conf", "on-error = continue\n" + lines);
+  const ProcessResult outcome =
+      play_configured(going_on, kStart + kReset, {{"VMM_PRELOAD_LOG", "stderr"}});
+  BOOST_TEST(outcome.status == 0);
+  BOOST_TEST(contains(outcome.err, "error: plugin_left_out vm=4 errno=22 reason=\"" + going_on));
+  BOOST_TEST(count(outcome.err, "vcpu_reset") == 1);
+  // who wrote a file that others may write is not known: it decides nothing
+  chmod(going_on.c_str(), 0666);
+  BOOST_TEST(play_configured(going_on, kStart).status == 3);
+}
+
 BOOST_AUTO_TEST_CASE(without_a_log_success_is_silent) {
   NEEDS_KVM();
   const ProcessResult outcome = play(kStart + kReset, "", {{"VMM_PRELOAD_LOG", ""}});
@@ -556,22 +620,148 @@ BOOST_AUTO_TEST_CASE(the_launcher_sets_it_all_up) {
   BOOST_TEST(count(outcome.err, "vcpu_reset") == 1);
 }
 
-BOOST_AUTO_TEST_CASE(the_launcher_says_what_cannot_work) {
+namespace {
+
+ProcessResult launch(const Strings& arguments,
+                     Variables variables = {{"VMM_PLUGINS", ""}, {"VMM_PLUGINS_CONFIG", ""}}) {
+  Strings command{VMM_RUN};
+  command.insert(command.end(), arguments.begin(), arguments.end());
+  return run(command, variables);
+}
+
+struct Answer {
+  const char* name;
+  Strings arguments;
+  int status;
+  const char* says;  // in its one line
+};
+std::ostream& operator<<(std::ostream& out, const Answer& answer) { return out << answer.name; }
+
+// none of them gets as far as /dev/kvm
+const std::vector<Answer> kAnswers{
+    {"no such plugin", {"--plugin", "nosuch.so", "--", "sh"}, 125, "there is no 'nosuch.so' in "},
+    {"not a plugin", {"--plugin", SECOND_LIBRARY, "--", "sh"}, 125, "is not a plugin"},
+    {"no plugin", {"--check", "--", "sh"}, 125, "no plugin was named"},
+    {"an empty plugin", {"--plugin=", "--", "sh"}, 125, "--plugin: its value is empty"},
+    {"no program", {"--plugin", TEST_PLUGIN, "--", "no-such-program"}, 127, "not found in PATH"},
+    {"no log",
+     {"--plugin", TEST_PLUGIN, "--log", "/no/such/log", "--", "sh"},
+     125,
+     "the log /no/such/log: No such file"},
+    {"a reset rule that is none",
+     {"--plugin", TEST_PLUGIN, "--reset-rule", "weak", "--", "sh"},
+     125,
+     "--reset-rule weak: use strong or broad"},
+    {"the same plugin twice",
+     {"--plugin", TEST_PLUGIN, "--plugin", TEST_PLUGIN ",cpuid", "--", "sh"},
+     125,
+     "the same plugin is named twice"},
+    {"options that the plugin does not have",
+     {"--check", "--plugin", TEST_PLUGIN ",bogus=1", "--", "sh"},
+     125,
+     "unknown option"},
+    {"options without a comma",
+     {"--plugin", "svm_pmu.so", "pmu-cap-disabled=on", "--", "sh"},
+     127,
+     "a plugin's options go after a comma: --plugin svm_pmu.so,pmu-cap-disabled=on"},
+    {"a variable", {"-v"}, 125, "--version says the version"},
+};
+
+}  // namespace
+
+BOOST_DATA_TEST_CASE(the_launcher_says_what_cannot_work, boost::unit_test::data::make(kAnswers),
+                     answer) {
+  if (LINKED && answer.name == std::string("options that the plugin does not have")) return;
+  const ProcessResult outcome = launch(answer.arguments);
+  BOOST_TEST(outcome.status == answer.status);
+  BOOST_TEST(count(outcome.err, "\n") == 1);
+  BOOST_TEST(contains(outcome.err, "vmm-run: "));
+  BOOST_TEST(contains(outcome.err, answer.says));
+}
+
+BOOST_AUTO_TEST_CASE(the_launcher_knows_what_has_no_vm_for_a_plugin) {
+  const TemporaryFolder folder;
+  for (const char* name : {"virsh", "qemu-system-x86_64"})
+    std::filesystem::copy_file("/bin/true", folder.path() + "/" + name);
+  const auto check = [&](Strings command) {
+    command[0] = folder.path() + "/" + command[0];
+    command.insert(command.begin(), {"--check", "--plugin", TEST_PLUGIN, "--"});
+    return launch(command);
+  };
+  const ProcessResult client = check({"virsh", "start", "web1"});
+  BOOST_TEST(client.status == 125);
+  BOOST_TEST(contains(client.err, "virsh is a client"));
+  const ProcessResult emulated = check({"qemu-system-x86_64", "-accel", "tcg"});
+  BOOST_TEST(emulated.status == 125);
+  BOOST_TEST(contains(emulated.err, "use KVM (-accel kvm)"));
+}
+
+BOOST_AUTO_TEST_CASE(the_launcher_finds_nothing_against_it) {
   NEEDS_KVM();
   if (kSimulated && skipped_without_preloading()) return;
-  const auto status = [](const Strings& arguments) {
-    Strings command{VMM_RUN};
-    command.insert(command.end(), arguments.begin(), arguments.end());
-    return run(command, {{"VMM_PLUGINS", ""}}).status;
+  BOOST_TEST(launch({"--plugin", TEST_PLUGIN, "--check", "--", "sh"}).status == 0);
+  BOOST_TEST(launch({"--help"}).status == 0);
+  BOOST_TEST(launch({"--version"}).status == 0);
+}
+
+BOOST_AUTO_TEST_CASE(the_launcher_judges_the_file) {
+  NEEDS_KVM();
+  if (kSimulated && skipped_without_preloading()) return;
+  const TemporaryFolder folder;
+  const auto check = [&](const std::string& text) {
+    return launch({"--check", "--", "sh"}, {{"VMM_PLUGINS_CONFIG", folder.file("c.conf", text)}});
   };
-  BOOST_TEST(status({"--plugin", TEST_PLUGIN, "--check", "--", "sh"}) == 0);
-  BOOST_TEST(status({"--plugin", "nosuch.so", "--check", "--", "sh"}) == 125);
-  BOOST_TEST(status({"--plugin", SECOND_LIBRARY, "--check", "--", "sh"}) == 125);
-  BOOST_TEST(status({"--check", "--", "sh"}) == 125);  // no plugin
-  BOOST_TEST(status({"--plugin", TEST_PLUGIN, "--", "no-such-program"}) == 127);
-  BOOST_TEST(status({"--plugin", TEST_PLUGIN, "--log", "/no/such/log", "--", "sh"}) == 125);
-  BOOST_TEST(status({"--help"}) == 0);
-  BOOST_TEST(status({"--version"}) == 0);
+  const ProcessResult good = check("plugin = " TEST_PLUGIN "\n");
+  BOOST_TEST(good.status == 0);
+  BOOST_TEST(good.out == "vmm-run: nothing speaks against it\n");
+  const ProcessResult left_out = check("[program qemu-*]\nplugin = " TEST_PLUGIN "\n");
+  BOOST_TEST(left_out.status == 0);
+  BOOST_TEST(contains(left_out.out, "c.conf leaves this VM out"));
+  const ProcessResult bad = check("on-error = continue\nplugin = " TEST_PLUGIN "\n\nbogus\n");
+  BOOST_TEST(bad.status == 125);
+  BOOST_TEST(contains(bad.err, "c.conf:4: 'bogus': use KEY = VALUE"));
+}
+
+BOOST_AUTO_TEST_CASE(the_launcher_leaves_the_file_to_the_library) {
+  NEEDS_KVM();
+  if (skipped_without_preloading()) return;
+  const TemporaryFolder folder;
+  Strings command{"--", TINY_VMM};
+  for (const std::string& word : words(kStart + kReset)) command.push_back(word);
+  const ProcessResult outcome = launch(
+      command,
+      {{"VMM_PLUGINS_CONFIG", folder.file("c.conf", "log = stderr\nplugin = " TEST_PLUGIN "\n")}});
+  BOOST_TEST(outcome.status == 0);
+  BOOST_TEST(count(outcome.err, "vcpu_reset") == 1);
+}
+
+BOOST_AUTO_TEST_CASE(without_kvm_the_launcher_warns_and_passes_the_program_on) {
+  if (kSimulated) return;  // a KVM would be there
+  // a name space whose /dev has no kvm
+  const auto without_kvm = [](const std::string& arguments) {
+    return run(
+        {"/bin/sh", "-c",
+         "unshare -rm sh -c 'mount -t tmpfs none /dev && exec " VMM_RUN " " + arguments + "'"},
+        {});
+  };
+  if (run({"/bin/sh", "-c", "unshare -rm mount -t tmpfs none /dev"}, {}).status != 0) {
+    std::printf("SKIPPED: a mount name space cannot be made here\n");
+    return;
+  }
+  const std::string plugin = "--plugin " TEST_PLUGIN " ";
+  const ProcessResult outcome = without_kvm(plugin + "-- /bin/echo fine");
+  BOOST_TEST(outcome.status == 0);
+  BOOST_TEST(outcome.out == "fine\n");
+  BOOST_TEST(outcome.err ==
+             "vmm-run: warning: /dev/kvm: No such file or directory; no plugin will be called\n");
+  const ProcessResult required = without_kvm(plugin + "--require-kvm -- /bin/echo fine");
+  BOOST_TEST(required.status == 125);
+  BOOST_TEST(required.err == "vmm-run: /dev/kvm: No such file or directory\n");
+  BOOST_TEST(without_kvm(plugin + "--check -- /bin/echo fine").status == 125);
+  // what is wrong with the command is said first
+  const ProcessResult missing = without_kvm("--plugin /no/such.so -- /bin/echo fine");
+  BOOST_TEST(missing.status == 125);
+  BOOST_TEST(contains(missing.err, "there is no file '/no/such.so'"));
 }
 
 #ifdef PRELOAD_WITH_QEMU

@@ -6,8 +6,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <boost/test/data/monomorphic.hpp>
-#include <boost/test/data/test_case.hpp>
 #include <boost/test/unit_test.hpp>
 
 #include <array>
@@ -24,47 +22,16 @@
 #include <vector>
 
 #include "host_kit/cpuid_table.hpp"
-#include "host_preload/config.hpp"
 #include "host_preload/fd_table.hpp"
 #include "host_preload/launch.hpp"
 #include "host_preload/preload_log.hpp"
 #include "host_preload/program_check.hpp"
 #include "host_preload/vm_registry.hpp"
-
-namespace host_kit {
-std::ostream& operator<<(std::ostream& out, const PluginSpec& spec) {
-  return out << spec.file << " with '" << spec.options << "'";
-}
-}  // namespace host_kit
+#include "support/temporary_folder.hpp"
 
 namespace {
 
 using namespace host_preload;
-using Specs = std::vector<PluginSpec>;
-
-/// A folder that goes away with the test.
-class TemporaryFolder {
- public:
-  TemporaryFolder() {
-    std::array<char, 32> name{"/tmp/vmm_preload_XXXXXX"};
-    BOOST_REQUIRE(mkdtemp(name.data()) != nullptr);
-    path_ = name.data();
-  }
-  ~TemporaryFolder() { std::filesystem::remove_all(path_); }
-  TemporaryFolder(const TemporaryFolder&) = delete;
-  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
-
-  std::string file(const std::string& name, const std::string& content, mode_t mode = 0644) const {
-    std::string path = path_ + "/" + name;
-    std::ofstream(path, std::ios::binary) << content;
-    chmod(path.c_str(), mode);
-    return path;
-  }
-  const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-};
 
 std::string read_all(const std::string& path) {
   std::ostringstream text;
@@ -74,64 +41,7 @@ std::string read_all(const std::string& path) {
 
 }  // namespace
 
-// ---- configuration -----------------------------------------------------------------------------
-
-namespace {
-
-struct PluginsRow {
-  const char* text;
-  Specs expected;
-};
-std::ostream& operator<<(std::ostream& out, const PluginsRow& row) { return out << row.text; }
-
-const std::vector<PluginsRow> kPluginRows{
-    {"", {}},
-    {";", {}},
-    {"a.so", {{"a.so", ""}}},
-    {"a.so;", {{"a.so", ""}}},
-    {"a.so,", {{"a.so", ""}}},
-    {"a.so,k=v", {{"a.so", "k=v"}}},
-    {"a.so,k=v,l=w;/x/b.so", {{"a.so", "k=v,l=w"}, {"/x/b.so", ""}}},
-    {"a.so,k=1,,2", {{"a.so", "k=1,,2"}}},  // a doubled comma is the plugin's to read
-    {"a.so,k=1;;2;b.so", {{"a.so", "k=1;2"}, {"b.so", ""}}},
-};
-
-}  // namespace
-
-BOOST_DATA_TEST_CASE(lists_of_plugins, boost::unit_test::data::make(kPluginRows), row) {
-  const auto config = parse_config({row.text, nullptr, nullptr, nullptr});
-  BOOST_REQUIRE(config.has_value());
-  BOOST_TEST(config->plugins == row.expected, boost::test_tools::per_element());
-}
-
-BOOST_AUTO_TEST_CASE(no_variable_is_the_default) {
-  const auto config = parse_config({});
-  BOOST_REQUIRE(config.has_value());
-  BOOST_TEST(config->plugins.empty());
-  BOOST_TEST(config->log.empty());
-  BOOST_CHECK(config->rule == ResetRule::strong);
-  BOOST_TEST(!config->continue_on_error);
-}
-
-BOOST_AUTO_TEST_CASE(all_variables) {
-  const auto config = parse_config({"a", "stderr", "broad", "continue"});
-  BOOST_REQUIRE(config.has_value());
-  BOOST_TEST(config->log == "stderr");
-  BOOST_CHECK(config->rule == ResetRule::broad);
-  BOOST_TEST(config->continue_on_error);
-}
-
-BOOST_AUTO_TEST_CASE(values_that_do_not_parse_name_their_variable) {
-  const auto rule = parse_config({"a", nullptr, "sloppy", nullptr});
-  BOOST_REQUIRE(!rule.has_value());
-  BOOST_TEST(rule.error() == "VMM_PRELOAD_RESET_RULE=sloppy: use strong or broad");
-  const auto on_error = parse_config({"a", nullptr, nullptr, "ignore"});
-  BOOST_REQUIRE(!on_error.has_value());
-  BOOST_TEST(on_error.error() == "VMM_PRELOAD_ON_ERROR=ignore: use fail or continue");
-  const auto nameless = parse_config({"a;,k=v", nullptr, nullptr, nullptr});
-  BOOST_REQUIRE(!nameless.has_value());
-  BOOST_TEST(nameless.error() == "VMM_PLUGINS: ',k=v' names no plugin before its options");
-}
+// ---- the folders of plugins ---------------------------------------------------------------------
 
 BOOST_AUTO_TEST_CASE(bare_names_are_looked_for_paths_are_not) {
   const TemporaryFolder first, second;
@@ -310,7 +220,7 @@ BOOST_AUTO_TEST_CASE(programs_are_found_as_a_shell_finds_them) {
 BOOST_AUTO_TEST_CASE(arguments_of_the_launcher) {
   const auto options = parse_launch({"--plugin", "a.so,k=v", "--plugin=b.so,l=w", "--log", "x",
                                      "--reset-rule=broad", "--on-error", "continue", "--library",
-                                     "y", "--check", "--", "qemu", "--log", "z"});
+                                     "y", "--check", "--require-kvm", "--", "qemu", "--log", "z"});
   BOOST_REQUIRE(options.has_value());
   BOOST_TEST(options->plugins == (Strings{"a.so,k=v", "b.so,l=w"}),
              boost::test_tools::per_element());
@@ -319,6 +229,7 @@ BOOST_AUTO_TEST_CASE(arguments_of_the_launcher) {
   BOOST_TEST(options->on_error == "continue");
   BOOST_TEST(options->library == "y");
   BOOST_TEST(options->check_only);
+  BOOST_TEST(options->require_kvm);
   BOOST_TEST(options->command == (Strings{"qemu", "--log", "z"}), boost::test_tools::per_element());
 }
 
@@ -329,15 +240,53 @@ BOOST_AUTO_TEST_CASE(the_program_may_follow_without_dashes) {
 }
 
 BOOST_AUTO_TEST_CASE(arguments_that_make_no_sense) {
-  BOOST_TEST(contains(parse_launch({}).error(), "no program"));
-  BOOST_TEST(contains(parse_launch({"--check", "--"}).error(), "no program"));
-  BOOST_TEST(contains(parse_launch({"--bogus", "x", "qemu"}).error(), "--bogus: unknown"));
-  BOOST_TEST(contains(parse_launch({"--log"}).error(), "--log: unknown, or its value is missing"));
+  const auto why = [](const Strings& arguments) { return parse_launch(arguments).error(); };
+  BOOST_TEST(contains(why({}), "no program"));
+  BOOST_TEST(contains(why({"--check", "--"}), "no program"));
+  BOOST_TEST(why({"--bogus", "x", "qemu"}) == "--bogus: there is no such option; see --help");
+  BOOST_TEST(why({"--bogus=x", "qemu"}) == "--bogus: there is no such option; see --help");
+  BOOST_TEST(why({"--check=x", "qemu"}) == "--check: there is no such option; see --help");
+  BOOST_TEST(why({"-x", "qemu"}) == "-x: there is no such option; see --help");
+  BOOST_TEST(contains(why({"-v"}), "--version says the version"));
+  BOOST_TEST(why({"--log"}) == "--log: its value is missing; see --help");
+  BOOST_TEST(why({"--plugin=", "qemu"}) == "--plugin: its value is empty; see --help");
+  BOOST_TEST(why({"--plugin", "", "qemu"}) == "--plugin: its value is empty; see --help");
+}
+
+BOOST_AUTO_TEST_CASE(what_has_no_vm_of_its_own_is_told) {
+  BOOST_TEST(contains(client_advice({"/usr/bin/virsh", "start", "a"}),
+                      "virsh is a client: the VM is started by libvirtd"));
+  BOOST_TEST(client_advice({"qemu-system-x86_64"}).empty());
+  const auto advice = [](Strings arguments) {
+    arguments.insert(arguments.begin(), "/usr/bin/qemu-system-x86_64");
+    return accelerator_advice(arguments);
+  };
+  for (const Strings& without : {Strings{"-accel", "tcg"}, Strings{"--accel", "tcg,thread=multi"},
+                                 Strings{"-machine", "q35,accel=tcg"}, Strings{"-M", "accel=tcg"}})
+    BOOST_TEST(contains(advice(without), "tcg: use KVM (-accel kvm)"));
+  for (const Strings& with :
+       {Strings{}, Strings{"-accel", "kvm"}, Strings{"-accel", "tcg", "-accel", "kvm"},
+        Strings{"-machine", "q35,accel=tcg:kvm"}, Strings{"-enable-kvm"}, Strings{"-accel"},
+        Strings{"-machine", "q35", "-name", "tcg"}})
+    BOOST_TEST(advice(with) == "");
+  BOOST_TEST(accelerator_advice({"other", "-accel", "tcg"}).empty());
+}
+
+BOOST_AUTO_TEST_CASE(options_that_were_taken_for_a_program) {
+  const auto advice = [](const Strings& arguments) {
+    return lost_options_advice(parse_launch(arguments).value());
+  };
+  BOOST_TEST(advice({"--plugin", "svm_pmu.so", "pmu-cap-disabled=on", "qemu"}) ==
+             "a plugin's options go after a comma: --plugin svm_pmu.so,pmu-cap-disabled=on");
+  BOOST_TEST(advice({"--plugin", "svm_pmu.so", "/x/a=b"}).empty());
+  BOOST_TEST(advice({"a=b"}).empty());
 }
 
 BOOST_AUTO_TEST_CASE(what_the_launcher_puts_into_variables) {
-  BOOST_TEST(join_plugins({"a,k=v", "b"}) == "a,k=v;b");
-  BOOST_TEST(join_plugins({"a,k=1;2"}) == "a,k=1;;2");
+  BOOST_TEST(join_plugins(Strings{"a,k=v", "b"}) == "a,k=v;b");
+  BOOST_TEST(join_plugins(Strings{"a,k=1;2"}) == "a,k=1;;2");
+  BOOST_TEST(join_plugins(std::vector<host_kit::PluginSpec>{{"a", "k=1;2"}, {"b", ""}}) ==
+             "a,k=1;;2;b");
   BOOST_TEST(join_preload("/x/l.so", "").value() == "/x/l.so");
   BOOST_TEST(join_preload("/x/l.so", "/y/m.so").value() == "/x/l.so:/y/m.so");
   BOOST_TEST(!join_preload("/x y/l.so", "").has_value());
