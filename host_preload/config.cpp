@@ -6,8 +6,8 @@
 
 #include <cstdlib>
 
-#include "host_preload/command_line.hpp"
 #include "host_preload/config_file.hpp"
+#include "host_preload/vmm_command_line.hpp"
 
 namespace host_preload {
 namespace {
@@ -80,7 +80,7 @@ Subject this_process() {
   // what the kernel adds once a package's update has replaced the file
   constexpr std::string_view kDeleted = " (deleted)";
   if (path.ends_with(kDeleted)) path.resize(path.size() - kDeleted.size());
-  return {std::move(path), vm_name(own_command_line())};
+  return {std::move(path), read_command_line(own_command_line()).vm_name};
 }
 
 Config read_config(const Environment& environment, const Subject& subject) {

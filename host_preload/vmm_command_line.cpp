@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: MIT
 #include "host_preload/vmm_command_line.hpp"
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <array>
-#include <fstream>
-#include <iterator>
+#include <cerrno>
 #include <optional>
 #include <string_view>
+
+#include "host_preload/real_calls.hpp"
 
 namespace host_preload {
 namespace {
@@ -125,8 +129,12 @@ std::string_view option_of(std::string_view argument) {
 VmmCommandLine read_command_line(std::span<const std::string> arguments) {
   VmmCommandLine read;
   std::optional<GuestPmu> by_cpu, by_global;
-  for (std::size_t i = 1; i + 1 < arguments.size(); ++i) {
+  for (std::size_t i = 1; i < arguments.size(); ++i) {
     const std::string_view option = option_of(arguments[i]);
+    if (option.starts_with("name=")) {
+      if (auto name = name_of(option.substr(5))) read.vm_name = std::move(*name);
+    }
+    if (i + 1 == arguments.size()) break;
     const std::string& value = arguments[i + 1];
     if (option == "cpu") by_cpu = pmu_of_cpu(value);
     if (option == "global") {
@@ -142,14 +150,22 @@ VmmCommandLine read_command_line(std::span<const std::string> arguments) {
 }
 
 std::vector<std::string> own_command_line() {
-  std::ifstream file("/proc/self/cmdline", std::ios::binary);
-  const std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
   std::vector<std::string> arguments;
-  for (std::size_t at = 0; at < text.size();) {
-    const std::size_t end = std::min(text.find('\0', at), text.size());
-    arguments.push_back(text.substr(at, end - at));
-    at = end + 1;
+  const int fd = open("/proc/self/cmdline", O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return arguments;
+  std::array<char, 4096> part;
+  bool inside = false;
+  for (;;) {
+    const ssize_t n = read(fd, part.data(), part.size());
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) break;
+    for (const char c : std::string_view(part.data(), static_cast<std::size_t>(n))) {
+      if (!inside) arguments.emplace_back();
+      inside = c != '\0';
+      if (inside) arguments.back() += c;
+    }
   }
+  real_close(fd);
   return arguments;
 }
 

@@ -8,6 +8,7 @@
 //   -global DRIVER.pmu=off                                    DRIVER: cpu, x86_64-cpu, *-x86_64-cpu
 //   -global driver=DRIVER,property=pmu,value=off
 //   -name NAME | -name guest=NAME,...                         the last one that names it counts
+//   --name=NAME                                               kvmtool's and others' form
 //
 // Within -cpu QEMU applies the settings in this order, whatever theirs: pmu=VALUE (the last one
 // counts), then +pmu, then -pmu; and all of them after -global (target/i386/cpu.c,

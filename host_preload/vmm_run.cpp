@@ -18,11 +18,11 @@
 #include "host_kit/plugin_instance.hpp"
 #include "host_kit/plugin_library.hpp"
 #include "host_kit/version.hpp"
-#include "host_preload/command_line.hpp"
 #include "host_preload/config.hpp"
 #include "host_preload/config_file.hpp"
 #include "host_preload/launch.hpp"
 #include "host_preload/program_check.hpp"
+#include "host_preload/vmm_command_line.hpp"
 
 namespace {
 
@@ -126,8 +126,8 @@ Result set_variables(const LaunchOptions& options) {
 /// What variables and file say. Problems are named; one that stands in the way is an error.
 tl::expected<Config, std::string> judge_config(const LaunchOptions& options,
                                                const std::string& program) {
-  const Config config =
-      read_config(read_environment(), {absolute(program), vm_name(options.command)});
+  const Config config = read_config(
+      read_environment(), {absolute(program), read_command_line(options.command).vm_name});
   for (const std::string& problem : config.problems) stop(kCannotWork, problem);
   if (!config.problems.empty() && (options.check_only || !config.continue_on_error))
     return tl::unexpected(std::string("the configuration cannot be used"));

@@ -14,9 +14,9 @@
 #include <string>
 #include <vector>
 
-#include "host_preload/command_line.hpp"
 #include "host_preload/config.hpp"
 #include "host_preload/config_file.hpp"
+#include "host_preload/vmm_command_line.hpp"
 #include "support/temporary_folder.hpp"
 
 namespace host_kit {
@@ -363,7 +363,7 @@ const std::vector<NameRow> kNameRows{
 BOOST_DATA_TEST_CASE(names_of_vms, boost::unit_test::data::make(kNameRows), row) {
   Strings command{"vmm"};
   command.insert(command.end(), row.arguments.begin(), row.arguments.end());
-  BOOST_TEST(vm_name(command) == row.name);
+  BOOST_TEST(read_command_line(command).vm_name == row.name);
 }
 
 BOOST_AUTO_TEST_CASE(this_process_is_the_subject) {

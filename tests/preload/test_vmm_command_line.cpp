@@ -118,6 +118,7 @@ const std::vector<Row> kRules{
     // names
     {"-name a", GuestPmu::unsaid, "a"},
     {"-name guest=a", GuestPmu::unsaid, "a"},
+    {"--name=a", GuestPmu::unsaid, "a"},
     {"-name process=p,guest=a", GuestPmu::unsaid, "a"},
     {"-name a -name b", GuestPmu::unsaid, "b"},
     {"-name a -name debug-threads=on", GuestPmu::unsaid, "a"},
@@ -147,6 +148,4 @@ BOOST_AUTO_TEST_CASE(this_process_has_a_command_line) {
   const std::vector<std::string> own = own_command_line();
   BOOST_REQUIRE(!own.empty());
   BOOST_TEST(own[0] == boost::unit_test::framework::master_test_suite().argv[0]);
-  BOOST_TEST(own.size() ==
-             static_cast<std::size_t>(boost::unit_test::framework::master_test_suite().argc));
 }
