@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that are missing, and nothing when none is.
 #   bash tests/install_packages.sh build   what building and the demo need
-#   bash tests/install_packages.sh test    that, and what the tests need
+#   bash tests/install_packages.sh emulated_host   that, and what tests/emulated_host needs
+#   bash tests/install_packages.sh test    all that, and what the tests need
 # Needs root (or sudo) only if something is missing. Does not ask questions.
 set -euo pipefail
 
@@ -9,6 +10,11 @@ build_packages=(
   g++ cmake ninja-build
   libboost-program-options-dev libboost-test-dev libexpected-dev libfmt-dev nlohmann-json3-dev
   linux-libc-dev
+)
+emulated_host_packages=(
+  qemu-system-x86 seabios ipxe-qemu busybox-static cpio xz-utils patch python3 strace qemu-utils
+  dpkg-dev debian-archive-keyring gcc libc6-dev meson ninja-build pkg-config
+  libglib2.0-dev libpixman-1-dev libfdt-dev zlib1g-dev
 )
 test_packages=(
   git clang clang-format-14 clang-tidy-14 cppcheck shellcheck
@@ -19,9 +25,10 @@ test_packages=(
 
 case "${1:-}" in
   build) wanted=("${build_packages[@]}") ;;
-  test) wanted=("${build_packages[@]}" "${test_packages[@]}") ;;
+  emulated_host) wanted=("${build_packages[@]}" "${emulated_host_packages[@]}") ;;
+  test) wanted=("${build_packages[@]}" "${emulated_host_packages[@]}" "${test_packages[@]}") ;;
   *)
-    echo "usage: $0 build|test" >&2
+    echo "usage: $0 build|emulated_host|test" >&2
     exit 2
     ;;
 esac

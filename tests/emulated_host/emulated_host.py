@@ -1,0 +1,189 @@
+"""Runs cases or a command in emulated AMD hosts; see run.sh."""
+import argparse
+import collections
+import pathlib
+import shlex
+import sys
+import time
+
+import cases
+import hosts
+from hosts import CannotBeDone, Host, Machine, say
+
+SOURCE = pathlib.Path(__file__).resolve().parents[2]
+
+
+def arguments(words):
+    command = []
+    if "--" in words:
+        command = words[words.index("--") + 1:]
+        words = words[:words.index("--")]
+    parser = argparse.ArgumentParser(prog="tests/emulated_host/run.sh", allow_abbrev=False)
+    parser.add_argument("what", nargs="?", choices=("all", "short"),
+                        help="all cases on all hosts, or the short list on the chosen host")
+    parser.add_argument("--kernel", choices=hosts.KERNELS, help="of the host; 6.12 if not given")
+    parser.add_argument("--perfmonv2", type=int, choices=range(1, 7), metavar="N", default=0,
+                        help="a host with PerfMonV2 and N counters, 1 to 6")
+    parser.add_argument("--mediated", action="store_true",
+                        help="mediated vPMU: the newest kernel, with PerfMonV2")
+    parser.add_argument("--stock-qemu", action="store_true",
+                        help="Debian's own QEMU, nothing built; Linux 5.10 stores PMU registers")
+    parser.add_argument("--case", action="append", metavar="NAME", help="only this; may repeat")
+    parser.add_argument("--list", action="store_true", help="names the cases")
+    parser.add_argument("--no-plugin", action="store_true",
+                        help="the cases as with the plugin, but without it: they must fail")
+    parser.add_argument("--folder", type=pathlib.Path, default=SOURCE / "build/emulated_host",
+                        help="keeps kernels and QEMU (default: build/emulated_host)")
+    parser.add_argument("--build", type=pathlib.Path, default=SOURCE / "build/release",
+                        help="the product's build folder (default: build/release)")
+    given = parser.parse_args(words)
+    given.command = command
+    if "--" in sys.argv and not command:
+        parser.error("no COMMAND after --")
+    table = cases.read()
+    for name in given.case or ():
+        if name not in table:
+            parser.error(f"no case '{name}'; there are: {' '.join(table)}")
+    if given.mediated:
+        if given.kernel not in (None, "newest"):
+            parser.error("--mediated: only the newest kernel has a mediated vPMU")
+        given.kernel, given.perfmonv2 = "newest", given.perfmonv2 or 6
+    if given.stock_qemu:
+        if given.perfmonv2:
+            parser.error("--stock-qemu has no PerfMonV2")
+        given.kernel = given.kernel or "5.10"
+    given.kernel = given.kernel or "6.12"
+    return given, table
+
+
+def run_command(given, host):
+    """A command in a host, its output passed on; its status."""
+    host.prepare(given.folder)
+    # no blank in front: a plan's last command is its status
+    plan = ". /lib.sh\ncd {}\n{}\n".format(shlex.quote(str(SOURCE)), shlex.join(given.command))
+    with Machine(host, given.folder, given.build, tests=True) as machine:
+        for _ in range(hosts.TRIES):
+            status, _text = machine.run(plan, output=pass_on)
+            if status is not None:
+                return status
+            say(f"the emulation ended before the command did, again: {machine.last_words()}")
+    say("the emulation ended each time; this says nothing of the command")
+    return 1
+
+
+def pass_on(data):
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
+
+
+def run_cases(given, host, chosen):
+    """Cases in one host; the names of those that failed."""
+    tags = host.tags()
+    chosen = [case for case in chosen if case.is_for(tags)]
+    kernels = {case.guest_kernel() for case in chosen} | {"6.1"}
+    host.prepare(given.folder, sorted(kernels))
+    sid = None
+    if any(case.needs_sid for case in chosen):
+        hosts.script("sid_qemu.sh", given.folder, given.build)
+        sid = given.folder / "sid/root.cpio"
+    runs = [(case, side) for case in chosen for side in case.sides()
+            if side == "with" or not given.no_plugin]
+    plan = ". /lib.sh\nhost_facts\n" + "".join(
+        case.command(side, plugin=not given.no_plugin) + "\n" for case, side in runs)
+    print(f"== {host}", flush=True)
+    results, crashes = {}, collections.Counter()
+    with Machine(host, given.folder, given.build, sid=sid) as machine:
+        begin = time.monotonic()
+        for _ in range(2 * hosts.TRIES):
+            status, text = machine.run(plan, done=[f"{case.name} {side}" for case, side in results])
+            take(text, runs, results, crashes)
+            if status is not None and len(results) == len(runs):
+                break
+            if status is None:
+                say(f"{host}: the emulation ended, again: {machine.last_words()}")
+        else:
+            say(f"{host}: the emulation ended too often; the rest says nothing of the product")
+    failed = report(runs, results, tags)
+    print(f"{host}: {len(chosen)} cases in {time.monotonic() - begin:.0f} s, "
+          f"{sum(crashes.values())} crashes of the emulation", flush=True)
+    return failed
+
+
+def take(text, runs, results, crashes):
+    """The results in a boot's text; a crash is not one until it happened three times."""
+    by_name = {f"{case.name} {side}": (case, side) for case, side in runs}
+    for piece in text.split("CASE-BEGINS ")[1:]:
+        name, _, said = piece.partition("\n")
+        result = cases.Result(said)
+        if result.crashed and crashes[name] < 2:
+            crashes[name] += 1
+            say(f"{name}: the emulation crashed, again")
+            continue
+        results[by_name[name]] = result
+
+
+def report(runs, results, tags):
+    failed = []
+    for case, side in runs:
+        result = results.get((case, side))
+        if side == case.sides()[0] or len(results) < len(runs):
+            print(f"-- {case.name}: {case.shows}")
+        if result is None:
+            failed.append(f"{case.name} {side}")
+            print(f"{side:8} was not run")
+            continue
+        wrong = result.wrong(case, side, tags)
+        for boot in range(len(result.boots)):
+            for line in result.quote(boot) or ["(no word of a PMU)"]:
+                print(f"{side:8} boot {boot + 1} | {line}")
+        print(f"{side:8} {'FAILED' if wrong else 'ok'}")
+        for line in wrong:
+            print(f"         {line}")
+        if wrong:
+            failed.append(f"{case.name} {side}")
+            for line in result.vmm[-5:]:
+                print(f"         VMM: {line}")
+    return failed
+
+
+ALL_HOSTS = ([Host("5.10", stock=True)] + [Host(kernel) for kernel in hosts.KERNELS]
+             + [Host(kernel, counters) for kernel in ("6.12", "newest") for counters in (6, 4)]
+             + [Host("newest", 6, mediated=True)])
+
+
+def main():
+    given, table = arguments(sys.argv[1:])
+    if given.list:
+        for case in table.values():
+            print(f"{case.name:18} {case.shows}")
+        return 0
+    if not (given.build / "host_preload/vmm-run").exists():
+        sys.exit(f"no product in {given.build}: cmake --preset release && "
+                 "cmake --build --preset release")
+    given.folder.mkdir(parents=True, exist_ok=True)
+    given.folder, given.build = given.folder.resolve(), given.build.resolve()
+    host = Host(given.kernel, given.perfmonv2, given.mediated, given.stock_qemu)
+    if given.command:
+        return run_command(given, host)
+    chosen = [table[name] for name in given.case] if given.case else list(table.values())
+    if given.what == "short":
+        chosen = [case for case in chosen if case.short]
+    failed = []
+    for host in ALL_HOSTS if given.what == "all" else [host]:
+        failed += [f"{host}: {name}" for name in run_cases(given, host, chosen)]
+    if given.no_plugin:
+        print(f"{len(failed)} cases failed without the plugin")
+        return 0 if failed else 1
+    if failed:
+        print("FAILED:", *failed, sep="\n  ")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except CannotBeDone as reason:
+        print(f"SKIPPED: {reason}")
+        sys.exit(77)
+    except KeyboardInterrupt:
+        sys.exit(130)
