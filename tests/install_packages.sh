@@ -19,6 +19,7 @@ emulated_host_packages=(
 test_packages=(
   git clang clang-format-14 clang-tidy-14 cppcheck shellcheck
   gcc-multilib binutils python3 qemu-system-x86 qemu-utils valgrind
+  libvirt-daemon-system libvirt-clients
   abigail-tools libbenchmark-dev strace
   help2man mandoc man-db groff-base dpkg-dev make pkg-config
 )
