@@ -111,10 +111,13 @@ void Interposer::filter_set(KvmCall& call) noexcept {
 }
 
 void Interposer::cpuid_set(KvmCall& call) noexcept {
-  if (const Use<Vcpu> vcpu = registry_.vcpu(call.fd)) {
+  const Use<Vcpu> vcpu = registry_.vcpu(call.fd);
+  if (!vcpu) return;
+  {
     const std::lock_guard lock(vcpu->vm->mutex);
     vcpu->cpuid.assign(cpuid_entries(call.arg));
   }
+  resets_.observe(*vcpu, call.fd, VcpuEvent::cpuid, loading_.reset_rule());
 }
 
 void Interposer::state_set(KvmCall& call) noexcept {

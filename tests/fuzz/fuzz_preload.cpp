@@ -499,6 +499,7 @@ struct World {
     }
     state(fd, VMM_KVM_SET_CPUID2, request, [&](ModelVcpu& vcpu) {
       vcpu.cpuid.assign(request.entries, request.entries + request.header.nent);
+      judge(vcpu, Event::cpuid);
     });
   }
 

@@ -97,6 +97,7 @@ ProcessResult play(const std::string& script, const std::string& options = "",
 const std::string kReset = " sregs:0:reset regs:0:reset mp:0 ";
 const std::string kReadMsr = " sregs:0:guest regs:0:guest run:0 ";
 const std::string kStart = " vm vcpu:0 " + kReset + " run:0 ";
+const std::string kResetAndRun = kReset + " run:0 ";  // a reset shows when the vCPU runs again
 
 #define NEEDS_KVM() \
   if (skipped_without_kvm()) return
@@ -107,7 +108,7 @@ const std::string kStart = " vm vcpu:0 " + kReset + " run:0 ";
 
 BOOST_AUTO_TEST_CASE(one_reset_calls_the_hook_once) {
   NEEDS_KVM();
-  const ProcessResult outcome = play(kStart + kReset);
+  const ProcessResult outcome = play(kStart + kResetAndRun);
   BOOST_TEST(outcome.status == 0);
   BOOST_TEST(count(outcome.err, "vcpu_reset") == 1);
   BOOST_TEST(contains(outcome.err,
@@ -129,17 +130,19 @@ std::ostream& operator<<(std::ostream& out, const Order& order) { return out << 
 const std::vector<Order> kOrders{
     {"creation", " vm vcpu:0 " + kReset + kReset, 0, 0},
     {"reset before the first run", " vm vcpu:0 " + kReset + "run:0", 0, 0},
-    {"two resets", kStart + kReset + "run:0" + kReset, 2, 2},
-    {"SREGS2", kStart + "sregs2:0:reset regs:0:reset mp:0", 1, 1},
-    {"StratoVirt", kStart + "mp:0 sregs:0:low regs:0:reset msrs:0:tsc", 1, 1},
+    {"two resets", kStart + kReset + "run:0" + kResetAndRun, 2, 2},
+    {"a reset that is not run", kStart + kReset, 0, 0},
+    {"SREGS2", kStart + "sregs2:0:reset regs:0:reset mp:0 run:0", 1, 1},
+    {"StratoVirt", kStart + "mp:0 sregs:0:low regs:0:reset msrs:0:tsc run:0", 1, 1},
     {"StratoVirt, direct kernel boot", kStart + "mp:0 sregs:0:boot regs:0:boot msrs:0:tsc run:0", 0,
      1},
-    {"openvmm", kStart + "regs:0:reset sregs:0:reset mp:0 msrs:0:tsc", 1, 1},
-    {"kvmtool", " vm vcpu:0 cpuid:0 sregs:0:boot regs:0:boot run:0", 0, 0},
+    {"openvmm", kStart + "regs:0:reset sregs:0:reset mp:0 msrs:0:tsc run:0", 1, 1},
+    {"kvmtool", " vm vcpu:0 cpuid:0 sregs:0:boot regs:0:boot run:0", 1, 1},
+    {"CPUID that is not followed by a run", " vm vcpu:0 cpuid:0", 1, 1},
     {"VirtualBox", kStart + "mp:0 run:0", 0, 0},
     {"run-time puts", kStart + "sregs:0:boot regs:0:boot run:0 sregs:0:boot regs:0:boot run:0", 0,
      0},
-    {"loadvm", kStart + kReset + "sregs:0:boot regs:0:boot mp:0 run:0", 1, 1},
+    {"loadvm", kStart + kReset + "sregs:0:boot regs:0:boot mp:0 run:0", 0, 1},
     {"restore that writes PMU registers",
      kStart + "msrs:0:zero sregs:0:boot regs:0:boot mp:0 "
               "run:0",
@@ -166,7 +169,7 @@ BOOST_DATA_TEST_CASE(orders_of_real_vmms, boost::unit_test::data::make(kOrders),
 BOOST_AUTO_TEST_CASE(a_second_vm_of_the_process) {
   NEEDS_KVM();
   const ProcessResult outcome =
-      play(kStart + "closevcpu:0 closevm" + kStart + kReset + " closevm closevcpu:0");
+      play(kStart + "closevcpu:0 closevm" + kStart + kResetAndRun + " closevm closevcpu:0");
   BOOST_TEST(outcome.status == 0);
   BOOST_TEST(count(outcome.err, "vm_created") == 2);
   BOOST_TEST(count(outcome.err, "vcpu_reset") == 1);
@@ -176,14 +179,15 @@ BOOST_AUTO_TEST_CASE(a_second_vm_of_the_process) {
 
 BOOST_AUTO_TEST_CASE(two_vms_at_once_have_their_own_vcpus) {
   NEEDS_KVM();
-  const ProcessResult outcome = play(kStart + kStart + "use:0" + kReset + "use:1" + kReset);
+  const ProcessResult outcome =
+      play(kStart + kStart + "use:0" + kResetAndRun + "use:1" + kResetAndRun);
   BOOST_TEST(count(outcome.err, "vcpu_reset vm=4 vcpu=0") == 1);
   BOOST_TEST(count(outcome.err, "vcpu_reset") == 2);
 }
 
 BOOST_AUTO_TEST_CASE(the_vms_descriptor_is_closed_before_its_vcpus) {
   NEEDS_KVM();
-  const ProcessResult outcome = play(kStart + "closevm" + kReset + "closevcpu:0");
+  const ProcessResult outcome = play(kStart + "closevm" + kResetAndRun + "closevcpu:0");
   BOOST_TEST(outcome.status == 0);
   const std::size_t reset = outcome.err.find(
       "vcpu_reset vm=4 vcpu=0 plugin=test_plugin "
@@ -196,23 +200,23 @@ BOOST_AUTO_TEST_CASE(the_vms_descriptor_is_closed_before_its_vcpus) {
 
 BOOST_AUTO_TEST_CASE(the_guests_cpuid_is_the_one_that_the_vmm_set) {
   NEEDS_KVM();
-  const ProcessResult outcome = play(" vm vcpu:0 cpuid:0 run:0" + kReset, "cpuid");
+  const ProcessResult outcome = play(" vm vcpu:0 cpuid:0 run:0" + kResetAndRun, "cpuid");
   BOOST_TEST(contains(outcome.err, "test_plugin: cpuid result=0 " +
                                        outcome.out.substr(6, outcome.out.find('\n') - 6)));
-  BOOST_TEST(contains(play(kStart + kReset, "cpuid").err, "cpuid result=-2"));
+  BOOST_TEST(contains(play(kStart + kResetAndRun, "cpuid").err, "cpuid result=-2"));
 }
 
 BOOST_AUTO_TEST_CASE(two_plugins_are_called_in_order) {
   NEEDS_KVM();
   const std::string both = std::string(TEST_PLUGIN) + ",slow;" + TEST_PLUGIN;
-  const ProcessResult outcome = play(kStart + kReset, "", {{"VMM_PLUGINS", both}});
+  const ProcessResult outcome = play(kStart + kResetAndRun, "", {{"VMM_PLUGINS", both}});
   BOOST_TEST(count(outcome.err, "vm_created") == 2);
   BOOST_TEST(count(outcome.err, "vcpu_reset") == 2);
 }
 
 BOOST_AUTO_TEST_CASE(a_plugin_may_use_libcs_ioctl) {
   NEEDS_KVM();
-  const ProcessResult outcome = play(kStart + kReset, "own-ioctl");
+  const ProcessResult outcome = play(kStart + kResetAndRun, "own-ioctl");
   BOOST_TEST(outcome.status == 0);
   BOOST_TEST(count(outcome.err, "vcpu_reset") == 1);
 }
@@ -238,11 +242,12 @@ BOOST_AUTO_TEST_CASE(many_vcpus_reset_at_once) {
 
 BOOST_AUTO_TEST_CASE(descriptors_that_were_duplicated) {
   NEEDS_KVM();
-  BOOST_TEST(count(play(kStart + "dup:0" + kReset).err, "vcpu_reset") == 1);
-  BOOST_TEST(count(play(kStart + "dup:0 run:0" + kReset).err, "vcpu_reset") == 1);
-  BOOST_TEST(count(play(" vm dupvm vcpu:0 run:0" + kReset).err, "vcpu_reset") == 1);
+  BOOST_TEST(count(play(kStart + "dup:0" + kResetAndRun).err, "vcpu_reset") == 1);
+  BOOST_TEST(count(play(kStart + "dup:0 run:0" + kResetAndRun).err, "vcpu_reset") == 1);
+  BOOST_TEST(count(play(" vm dupvm vcpu:0 run:0" + kResetAndRun).err, "vcpu_reset") == 1);
   // two VMs with a vCPU 0 each: the name in /proc does not tell them apart
-  const ProcessResult two = play(kStart + kStart + "dup:0" + kReset + "use:0 dup:0" + kReset);
+  const ProcessResult two =
+      play(kStart + kStart + "dup:0" + kResetAndRun + "use:0 dup:0" + kResetAndRun);
   BOOST_TEST(count(two.err, "vcpu_reset vm=4 vcpu=0") == 1);
   BOOST_TEST(count(two.err, "vcpu_reset") == 2);
 }
@@ -272,7 +277,7 @@ BOOST_AUTO_TEST_CASE(vms_that_come_and_go) {
 
 BOOST_AUTO_TEST_CASE(a_close_that_was_not_seen_heals_when_the_number_comes_again) {
   NEEDS_KVM();
-  const ProcessResult outcome = play(kStart + "closerange" + kStart + kReset);
+  const ProcessResult outcome = play(kStart + "closerange" + kStart + kResetAndRun);
   BOOST_TEST(outcome.status == 0);
   BOOST_TEST(count(outcome.err, "vcpu_reset") == 1);
   BOOST_TEST(count(outcome.err, "vm_created") == 2);
@@ -282,7 +287,7 @@ BOOST_AUTO_TEST_CASE(a_close_that_was_not_seen_heals_when_the_number_comes_again
 BOOST_AUTO_TEST_CASE(the_child_of_a_fork_has_vms_of_its_own) {
   NEEDS_KVM();
   for (const std::string& before : {std::string(), kStart}) {
-    const ProcessResult outcome = play(before + "fork" + kStart + kReset);
+    const ProcessResult outcome = play(before + "fork" + kStart + kResetAndRun);
     BOOST_TEST(outcome.status == 0);
     BOOST_TEST(count(outcome.err, "vcpu_reset") == 1);
     // the child's lines carry the child's id
@@ -298,7 +303,7 @@ BOOST_AUTO_TEST_CASE(the_child_of_a_fork_has_vms_of_its_own) {
 BOOST_AUTO_TEST_CASE(a_child_that_closes_everything_closes_nothing_of_the_parents) {
   NEEDS_KVM();
   for (const char* close : {"forkclose", "vforkclose"}) {
-    const ProcessResult outcome = play(kStart + close + kReset);
+    const ProcessResult outcome = play(kStart + close + kResetAndRun);
     BOOST_TEST(outcome.status == 0);
     BOOST_TEST(count(outcome.err, "vcpu_reset") == 1);
     BOOST_TEST(count(outcome.err, "vm_destroyed") == 0);
@@ -309,7 +314,7 @@ BOOST_AUTO_TEST_CASE(a_sandboxed_thread_may_be_the_one_that_resets) {
   NEEDS_KVM();
   if (skipped_without_preloading()) return;
   const ProcessResult outcome =
-      play(" vm vcpu:0 sandbox run:0" + kReset + "run:0" + kReadMsr + kReset, "deny,cpuid",
+      play(" vm vcpu:0 sandbox run:0" + kReset + "run:0" + kReadMsr + kResetAndRun, "deny,cpuid",
            {{"VMM_PRELOAD_RESET_RULE", "broad"}});
   BOOST_TEST(outcome.status == 0);
   BOOST_TEST(count(outcome.err, "vcpu_reset") == 2);
@@ -320,7 +325,7 @@ BOOST_AUTO_TEST_CASE(beside_another_preloaded_library) {
   if (skipped_without_preloading()) return;
   const std::string ours = PRELOAD_LIBRARY, other = SECOND_LIBRARY;
   for (const std::string& both : {ours + ":" + other, other + ":" + ours}) {
-    const ProcessResult outcome = play(kStart + kReset, "", {{"LD_PRELOAD", both}});
+    const ProcessResult outcome = play(kStart + kResetAndRun, "", {{"LD_PRELOAD", both}});
     BOOST_TEST(outcome.status == 0);
     BOOST_TEST(count(outcome.err, "vcpu_reset") == 1);
     BOOST_TEST(contains(outcome.err, "second library saw"));
@@ -421,7 +426,7 @@ BOOST_AUTO_TEST_CASE(a_refused_vm_takes_its_first_plugins_back) {
 BOOST_AUTO_TEST_CASE(the_operator_may_choose_to_go_on_without_a_plugin) {
   NEEDS_KVM();
   const ProcessResult outcome =
-      play(kStart + kReset, "",
+      play(kStart + kResetAndRun, "",
            {{"VMM_PRELOAD_ON_ERROR", "continue"}, {"VMM_PLUGINS", "/no/such.so;" TEST_PLUGIN}});
   BOOST_TEST(outcome.status == 0);
   BOOST_TEST(count(outcome.err, "error: plugin_left_out vm=4 errno=2 reason=") == 1);
@@ -457,11 +462,11 @@ BOOST_AUTO_TEST_CASE(a_file_says_what_the_variables_would) {
   const TemporaryFolder folder;
   const std::string file =
       folder.file("c.conf", "log = stderr\n[program tiny_vmm*]\nplugin = " TEST_PLUGIN "\n");
-  const ProcessResult outcome = play_configured(file, kStart + kReset);
+  const ProcessResult outcome = play_configured(file, kStart + kResetAndRun);
   BOOST_TEST(outcome.status == 0);
   BOOST_TEST(count(outcome.err, "vcpu_reset") == 1);
   // a variable that is set and empty leaves this process out
-  const ProcessResult without = play_configured(file, kStart + kReset, {{"VMM_PLUGINS", ""}});
+  const ProcessResult without = play_configured(file, kStart + kResetAndRun, {{"VMM_PLUGINS", ""}});
   BOOST_TEST(without.status == 0);
   BOOST_TEST(count(without.err, "vcpu_reset") == 0);
 }
@@ -471,7 +476,7 @@ BOOST_AUTO_TEST_CASE(a_vm_that_the_file_leaves_out_runs_without) {
   const TemporaryFolder folder;
   const std::string file =
       folder.file("c.conf", "log = stderr\n[program qemu-system-*]\nplugin = /no/such/plugin.so\n");
-  const ProcessResult outcome = play_configured(file, kStart + kReset);
+  const ProcessResult outcome = play_configured(file, kStart + kResetAndRun);
   BOOST_TEST(outcome.status == 0);
   BOOST_TEST(count(outcome.err, "vcpu_reset") == 0);
   BOOST_TEST(contains(outcome.err, "info: no_plugin vm=4 reason=\"" + file + " names none"));
@@ -490,7 +495,7 @@ BOOST_AUTO_TEST_CASE(a_bad_line_refuses_the_vm_unless_the_operator_said_otherwis
                                        ":2: 'bogus': use plugin, log, reset-rule or on-error"));
   const std::string going_on = folder.file("on.conf", "on-error = continue\n" + lines);
   const ProcessResult outcome =
-      play_configured(going_on, kStart + kReset, {{"VMM_PRELOAD_LOG", "stderr"}});
+      play_configured(going_on, kStart + kResetAndRun, {{"VMM_PRELOAD_LOG", "stderr"}});
   BOOST_TEST(outcome.status == 0);
   BOOST_TEST(contains(outcome.err, "error: plugin_left_out vm=4 errno=22 reason=\"" + going_on));
   BOOST_TEST(count(outcome.err, "vcpu_reset") == 1);
@@ -501,7 +506,7 @@ BOOST_AUTO_TEST_CASE(a_bad_line_refuses_the_vm_unless_the_operator_said_otherwis
 
 BOOST_AUTO_TEST_CASE(without_a_log_success_is_silent) {
   NEEDS_KVM();
-  const ProcessResult outcome = play(kStart + kReset, "", {{"VMM_PRELOAD_LOG", ""}});
+  const ProcessResult outcome = play(kStart + kResetAndRun, "", {{"VMM_PRELOAD_LOG", ""}});
   BOOST_TEST(outcome.status == 0);
   BOOST_TEST(outcome.err == "");
 }
@@ -509,7 +514,7 @@ BOOST_AUTO_TEST_CASE(without_a_log_success_is_silent) {
 BOOST_AUTO_TEST_CASE(a_log_that_cannot_be_written_does_not_stop_the_vm) {
   NEEDS_KVM();
   const ProcessResult outcome =
-      play(kStart + kReset, "", {{"VMM_PRELOAD_LOG", "/no/such/folder/log"}});
+      play(kStart + kResetAndRun, "", {{"VMM_PRELOAD_LOG", "/no/such/folder/log"}});
   BOOST_TEST(outcome.status == 0);
   BOOST_TEST(count(outcome.err, "\n") == 1);
   BOOST_TEST(contains(outcome.err, "warning: log_failed errno=2"));
@@ -520,7 +525,7 @@ BOOST_AUTO_TEST_CASE(a_log_file_has_the_events_and_standard_error_the_errors) {
   std::array<char, 32> path{"/tmp/vmm_preload_XXXXXX"};
   close(mkstemp(path.data()));
   const ProcessResult outcome =
-      play(kStart + kReset, "fail-reset", {{"VMM_PRELOAD_LOG", path.data()}});
+      play(kStart + kResetAndRun, "fail-reset", {{"VMM_PRELOAD_LOG", path.data()}});
   std::ostringstream log;
   log << std::ifstream(path.data()).rdbuf();
   std::filesystem::remove(path.data());
@@ -614,7 +619,7 @@ BOOST_AUTO_TEST_CASE(the_launcher_sets_it_all_up) {
   NEEDS_KVM();
   if (skipped_without_preloading()) return;
   Strings command{VMM_RUN, "--plugin", TEST_PLUGIN, "--log", "stderr", "--", TINY_VMM};
-  for (const std::string& word : words(kStart + kReset)) command.push_back(word);
+  for (const std::string& word : words(kStart + kResetAndRun)) command.push_back(word);
   const ProcessResult outcome = run(command, {});
   BOOST_TEST(outcome.status == 0);
   BOOST_TEST(count(outcome.err, "vcpu_reset") == 1);
@@ -727,7 +732,7 @@ BOOST_AUTO_TEST_CASE(the_launcher_leaves_the_file_to_the_library) {
   if (skipped_without_preloading()) return;
   const TemporaryFolder folder;
   Strings command{"--", TINY_VMM};
-  for (const std::string& word : words(kStart + kReset)) command.push_back(word);
+  for (const std::string& word : words(kStart + kResetAndRun)) command.push_back(word);
   const ProcessResult outcome = launch(
       command,
       {{"VMM_PLUGINS_CONFIG", folder.file("c.conf", "log = stderr\nplugin = " TEST_PLUGIN "\n")}});

@@ -23,7 +23,7 @@
 //   closevcpu:I, closevm, closerange   (closerange: close_range of all of them)
 //   use:N              makes the N-th VM the current one
 //   thread:STEP        the step on a thread of its own
-//   storm:N            all vCPUs at once, each on its thread: N times run and reset
+//   storm:N            all vCPUs at once, each on its thread: N times reset and run
 //   churn:N            N times a VM with two vCPUs, made and closed
 //   fork               the rest in a child; forkclose, vforkclose: a child closes all and ends
 //   sandbox            from here on any system call but ioctl, write, futex and exit kills
@@ -319,9 +319,10 @@ void storm(Context& context) {
   std::vector<std::thread> threads;
   for (const auto& [index, vcpu] : context.machine.vm->vcpus)
     threads.emplace_back([&context, rounds, fd = vcpu.fd, name = std::to_string(index)] {
+      check(ioctl(fd, KVM_RUN, 0), "KVM_RUN");
       for (unsigned i = 0; i < rounds; ++i) {
-        check(ioctl(fd, KVM_RUN, 0), "KVM_RUN");
         reset_put(context, name);
+        check(ioctl(fd, KVM_RUN, 0), "KVM_RUN");
       }
     });
   for (std::thread& thread : threads) thread.join();
