@@ -31,7 +31,9 @@ void Loading::ensure_loaded() noexcept {
 Loading::Mode Loading::load() noexcept try {
   process_.store(getpid());
   log_.set_process();
-  config_ = read_config(read_environment(), this_process());
+  Subject self = this_process();
+  config_ = read_config(read_environment(), self);
+  vm_name_ = std::move(self.vm_name);
   log_result_ = log_.open(config_.log.c_str());
   if (dlsym(RTLD_DEFAULT, VMM_PLUGIN_HOST_MARKER_NAME) != nullptr) {
     log_.event(VMM_LOG_INFO, "inert reason=\"the VMM calls the hooks itself\"");

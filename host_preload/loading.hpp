@@ -51,6 +51,8 @@ class Loading {
   /// since something could not be loaded; 0: it goes on.
   int32_t admit_vm(int vm_fd) noexcept;
 
+  /// As the VMM's command line has it; empty: it has none.
+  const std::string& vm_name() const noexcept { return vm_name_; }
   ResetRule reset_rule() const noexcept { return config_.rule; }
   const host_kit::PluginSet& plugins() const noexcept { return plugins_; }
 
@@ -63,6 +65,7 @@ class Loading {
   std::atomic<Mode> mode_{Mode::waiting};
   std::atomic<pid_t> process_{0};  ///< that the state below is of
   Config config_;
+  std::string vm_name_;
   int log_result_ = 0;  ///< of PreloadLog::open, until it was said
   host_kit::PluginSet plugins_;
 };

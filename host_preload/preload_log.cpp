@@ -2,7 +2,9 @@
 #include "host_preload/preload_log.hpp"
 
 #include <fcntl.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <unistd.h>
 #include <vmm/plugin.h>
 
@@ -20,6 +22,32 @@ namespace host_preload {
 namespace {
 
 constexpr std::size_t kLineSize = 1024;
+
+constexpr const char* kJournalSocket = "/run/systemd/journal/socket";
+
+/// A level's number in syslog(3), which the journal uses.
+int priority_of(uint32_t level) noexcept {
+  struct Priority {
+    uint32_t level;
+    int number;
+  };
+  constexpr std::array<Priority, 4> kPriorities{
+      {{VMM_LOG_ERROR, 3}, {VMM_LOG_WARNING, 4}, {kLogNotice, 5}, {VMM_LOG_INFO, 6}}};
+  for (const Priority& each : kPriorities)
+    if (level <= each.level) return each.number;
+  return 7;
+}
+
+/// One entry of the journal; a message without line breaks needs no more than this (sd_journal's
+/// native protocol: systemd's docs/JOURNAL_NATIVE_PROTOCOL.md).
+void write_entry(int fd, uint32_t level, std::string_view message) noexcept {
+  std::array<char, kLineSize + 64> entry;
+  const int length = std::snprintf(
+      entry.data(), entry.size(), "PRIORITY=%d\nSYSLOG_IDENTIFIER=vmm_preload\nMESSAGE=%.*s\n",
+      priority_of(level), static_cast<int>(message.size()), message.data());
+  // the socket does not block: what a journal that stands still has no room for is lost
+  if (length > 0) static_cast<void>(!write(fd, entry.data(), static_cast<std::size_t>(length)));
+}
 
 /// Above the descriptors that programs name by number in scripts and options.
 constexpr int kLowestFd = 100;
@@ -50,14 +78,39 @@ void write_all(int fd, const char* text, std::size_t length) noexcept {
 }  // namespace
 
 int PreloadLog::open(const char* target) noexcept {
-  const KeepErrno keep;
+  const KeepErrno keep_errno;
   if (target == nullptr || *target == '\0') return 0;
+  if (std::strcmp(target, "journal") == 0) return open_journal(kJournalSocket);
   if (std::strcmp(target, "stderr") == 0) {
     verbose_ = true;
     return 0;
   }
   const int fd = ::open(target, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0644);
   if (fd < 0) return -errno;
+  const int result = keep(fd);
+  if (result == 0) verbose_ = true;
+  return result;
+}
+
+int PreloadLog::open_journal(const char* socket_path) noexcept {
+  const KeepErrno keep_errno;
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  if (std::strlen(socket_path) >= sizeof address.sun_path) return -ENAMETOOLONG;
+  std::strcpy(address.sun_path, socket_path);
+  const int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (fd < 0) return -errno;
+  if (connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
+    const int code = -errno;
+    real_close(fd);
+    return code;
+  }
+  journal_ = true;
+  return keep(fd);
+}
+
+/// Takes a descriptor over, under a number that no program names.
+int PreloadLog::keep(int fd) noexcept {
   const int moved = fcntl(fd, F_DUPFD_CLOEXEC, kLowestFd);
   if (moved >= 0) real_close(fd);
   struct stat info {};
@@ -69,7 +122,6 @@ int PreloadLog::open(const char* target) noexcept {
   }
   device_ = info.st_dev;
   inode_ = info.st_ino;
-  verbose_ = true;
   fd_.store(kept, std::memory_order_release);
   return 0;
 }
@@ -80,7 +132,7 @@ bool PreloadLog::wanted(uint32_t level) const noexcept { return verbose_ || leve
 
 std::size_t PreloadLog::prefix(char* line, std::size_t size, uint32_t level) const noexcept {
   const int pid = pid_.load(std::memory_order_relaxed);
-  const std::string_view name = host_kit::log_level_name(level);
+  const std::string_view name = level == kLogNotice ? "notice" : host_kit::log_level_name(level);
   const int n = std::snprintf(line, size, "vmm_preload[%d/%d] %.*s: ", pid, current_tid(pid),
                               static_cast<int>(name.size()), name.data());
   return n < 0 ? 0 : static_cast<std::size_t>(n);
@@ -91,13 +143,14 @@ void PreloadLog::event(uint32_t level, const char* format, ...) noexcept {
   if (!wanted(level)) return;
   const KeepErrno keep;
   std::array<char, kLineSize> line;
-  std::size_t length = prefix(line.data(), line.size(), level);
+  const std::size_t message = prefix(line.data(), line.size(), level);
+  std::size_t length = message;
   va_list arguments;
   va_start(arguments, format);
   const int n = std::vsnprintf(line.data() + length, line.size() - length - 1, format, arguments);
   va_end(arguments);
   if (n > 0) length += std::min(static_cast<std::size_t>(n), line.size() - length - 2);
-  write_line(level, line.data(), length);
+  write_line(level, line.data(), message, length);
 }
 
 void PreloadLog::plugin(uint32_t level, std::string_view source,
@@ -115,7 +168,8 @@ bool PreloadLog::file_is_ours() const noexcept {
          info.st_dev == device_ && info.st_ino == inode_;
 }
 
-void PreloadLog::write_line(uint32_t level, char* line, std::size_t length) noexcept {
+void PreloadLog::write_line(uint32_t level, char* line, std::size_t message,
+                            std::size_t length) noexcept {
   // one event is one line, whatever a plugin puts into its message
   std::replace_if(
       line, line + length, [](char c) { return static_cast<unsigned char>(c) < 0x20; }, ' ');
@@ -126,7 +180,10 @@ void PreloadLog::write_line(uint32_t level, char* line, std::size_t length) noex
     verbose_ = false;
     fd = -1;
   }
-  if (fd >= 0) write_all(fd, line, length);
+  if (fd >= 0 && journal_)
+    write_entry(fd, level, {line + message, length - message - 1});
+  else if (fd >= 0)
+    write_all(fd, line, length);
   if (fd < 0 ? wanted(level) : level < VMM_LOG_WARNING) write_all(STDERR_FILENO, line, length);
 }
 

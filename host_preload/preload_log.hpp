@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: MIT
 //
-// The interposer's log: one line an event, "vmm_preload[PID/TID] LEVEL: EVENT key=value ...".
+// The interposer's log: one line per event, "vmm_preload[PID/TID] LEVEL: EVENT key=value ...".
 // Written with one write(2) from a buffer on the stack: no allocation, no lock, no stdio; lines of
 // several threads and processes do not mix (O_APPEND).
 //
-// Without a target only errors and warnings are written, to standard error. With a file, errors go
-// to standard error as well: a VMM that does not start says why where its own message stands.
+// Without a target errors, warnings and notices (one per VM) are written, to standard error. With
+// the target "journal" the same goes to systemd's journal, by its native protocol: one datagram to
+// /run/systemd/journal/socket per line, never waited for. With a file or "stderr" all events are
+// written. Errors go to standard error in any case: a VMM that does not start says why where its
+// own message stands.
 //
 // Opened once, when the process first uses KVM: before that a VMM may still close all that it did
 // not open. Should it do so later and get the number for a disk image, the log notices (device and
@@ -20,15 +23,21 @@
 
 namespace host_preload {
 
+/// Beside the plugins' levels: what an operator reads when all is well.
+constexpr uint32_t kLogNotice = 250;
+
 class PreloadLog {
  public:
   constexpr PreloadLog() noexcept = default;
   PreloadLog(const PreloadLog&) = delete;
   PreloadLog& operator=(const PreloadLog&) = delete;
 
-  /// `target`: a file to append to, "stderr", or nullptr. 0 or a negated errno: then as without
-  /// one.
+  /// `target`: a file to append to, "stderr", "journal", or nullptr. 0 or a negated errno: then as
+  /// without one.
   int open(const char* target) noexcept;
+
+  /// The journal's socket, at another place than systemd's.
+  int open_journal(const char* socket_path) noexcept;
 
   /// Writes one line if the level is wanted; errno stays. Longer than a line can be: cut.
   void event(uint32_t level, const char* format, ...) noexcept
@@ -42,12 +51,14 @@ class PreloadLog {
   void set_process() noexcept;
 
  private:
-  void write_line(uint32_t level, char* line, std::size_t length) noexcept;
+  int keep(int fd) noexcept;
+  void write_line(uint32_t level, char* line, std::size_t message, std::size_t length) noexcept;
   bool wanted(uint32_t level) const noexcept;
   std::size_t prefix(char* line, std::size_t size, uint32_t level) const noexcept;
   bool file_is_ours() const noexcept;
 
-  std::atomic<int> fd_{-1};  // of the file; -1 = none
+  std::atomic<int> fd_{-1};  // of the file or the journal's socket; -1 = none
+  bool journal_ = false;
   std::atomic<bool> verbose_{false};
   dev_t device_ = 0;
   ino_t inode_ = 0;

@@ -6,6 +6,7 @@
 #include <array>
 #include <cerrno>
 #include <new>
+#include <string>
 #include <utility>
 
 #include "host_preload/real_calls.hpp"
@@ -90,8 +91,21 @@ int32_t VmLife::start_vm(int kvm_fd, int vm_fd) {
     vm->plugins.push_back({instance.get(), std::move(*view)});
     log_.event(VMM_LOG_INFO, "vm_created vm=%d plugin=%s result=0", vm_fd, instance->name());
   }
+  say_ready(*vm);
   registry_.publish(*vm);
   return 0;
+}
+
+/// The one line that an operator gets when all is well.
+void VmLife::say_ready(const Vm& vm) {
+  if (vm.plugins.empty()) return;
+  std::string plugins;
+  for (const PluginView& plugin : vm.plugins) {
+    plugins += (plugins.empty() ? "" : ", ") + std::string(plugin.instance->name()) + " " +
+               plugin.instance->version();
+  }
+  log_.event(kLogNotice, "vm_ready vm=%d name=\"%s\" plugins=\"%s\"", vm.number,
+             loading_.vm_name().c_str(), plugins.c_str());
 }
 
 void VmLife::vcpu_made(KvmCall& call) noexcept {

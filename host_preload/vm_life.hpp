@@ -30,6 +30,7 @@ class VmLife {
     const char* reason;
   };
   int32_t start_vm(int kvm_fd, int vm_fd);
+  void say_ready(const Vm& vm);
   std::optional<Refusal> follow_vcpu(Vm& vm, int vcpu_fd, uint32_t index) noexcept;
 
   VmRegistry& registry_;

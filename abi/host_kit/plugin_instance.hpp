@@ -38,6 +38,7 @@ class PluginInstance {
   PluginInstance& operator=(const PluginInstance&) = delete;
 
   const char* name() const noexcept { return descriptor_.name; }
+  const char* version() const noexcept { return descriptor_.version; }
   const vmm_hooks& hooks() const noexcept { return hooks_; }
 
  private:

@@ -504,11 +504,15 @@ BOOST_AUTO_TEST_CASE(a_bad_line_refuses_the_vm_unless_the_operator_said_otherwis
   BOOST_TEST(play_configured(going_on, kStart).status == 3);
 }
 
-BOOST_AUTO_TEST_CASE(without_a_log_success_is_silent) {
+BOOST_AUTO_TEST_CASE(without_a_log_success_is_one_line_per_vm) {
   NEEDS_KVM();
-  const ProcessResult outcome = play(kStart + kResetAndRun, "", {{"VMM_PRELOAD_LOG", ""}});
+  const ProcessResult outcome = play(kStart + kResetAndRun + kStart, "", {{"VMM_PRELOAD_LOG", ""}});
   BOOST_TEST(outcome.status == 0);
-  BOOST_TEST(outcome.err == "");
+  BOOST_TEST(count(outcome.err, "\n") == 2);
+  BOOST_TEST(count(outcome.err, "notice: vm_ready vm=") == 2);
+  BOOST_TEST(contains(outcome.err, "notice: vm_ready vm=4 name=\"\" plugins=\"test_plugin "));
+  const ProcessResult refused = play(kStart, "fail-created", {{"VMM_PRELOAD_LOG", ""}});
+  BOOST_TEST(!contains(refused.err, "vm_ready"));
 }
 
 BOOST_AUTO_TEST_CASE(a_log_that_cannot_be_written_does_not_stop_the_vm) {
@@ -516,7 +520,7 @@ BOOST_AUTO_TEST_CASE(a_log_that_cannot_be_written_does_not_stop_the_vm) {
   const ProcessResult outcome =
       play(kStart + kResetAndRun, "", {{"VMM_PRELOAD_LOG", "/no/such/folder/log"}});
   BOOST_TEST(outcome.status == 0);
-  BOOST_TEST(count(outcome.err, "\n") == 1);
+  BOOST_TEST(count(outcome.err, "\n") == 2);
   BOOST_TEST(contains(outcome.err, "warning: log_failed errno=2"));
 }
 

@@ -3,7 +3,9 @@
 // Parts of the preload host and its launcher that need neither KVM nor a preloaded process.
 #include <elf.h>
 #include <fcntl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <boost/test/unit_test.hpp>
@@ -339,6 +341,37 @@ BOOST_AUTO_TEST_CASE(a_log_line) {
   std::getline(lines, line);
   BOOST_TEST(line.size() > 900u);
   BOOST_TEST(!std::getline(lines, line));
+}
+
+BOOST_AUTO_TEST_CASE(the_journal_gets_what_an_operator_reads) {
+  const TemporaryFolder folder;
+  const std::string path = folder.path() + "/socket";
+  PreloadLog log;
+  BOOST_TEST(log.open_journal(path.c_str()) == -ENOENT);
+  BOOST_TEST(log.open_journal(std::string(200, 'x').c_str()) == -ENAMETOOLONG);
+  const int journal = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK, 0);
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  path.copy(address.sun_path, sizeof address.sun_path - 1);
+  BOOST_REQUIRE(bind(journal, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0);
+  BOOST_REQUIRE(log.open_journal(path.c_str()) == 0);
+  const auto entry = [&] {
+    std::array<char, 4096> data{};
+    const ssize_t length = recv(journal, data.data(), data.size(), 0);
+    return std::string(data.data(), length > 0 ? static_cast<std::size_t>(length) : 0);
+  };
+  log.event(kLogNotice, "vm_ready vm=%d", 9);
+  BOOST_TEST(entry() == "PRIORITY=5\nSYSLOG_IDENTIFIER=vmm_preload\nMESSAGE=vm_ready vm=9\n");
+  log.plugin(VMM_LOG_WARNING, "p", "two\nFIELD=lines");
+  BOOST_TEST(entry() == "PRIORITY=4\nSYSLOG_IDENTIFIER=vmm_preload\nMESSAGE=p: two FIELD=lines\n");
+  log.event(VMM_LOG_INFO, "vcpu_reset");  // not for the journal
+  BOOST_TEST(entry() == "");
+  log.event(kLogNotice, "%s", std::string(5000, 'x').c_str());
+  BOOST_TEST(entry().size() > 900u);
+  // nobody reads: lines are lost, and nothing waits
+  for (int i = 0; i < 5000; ++i) log.event(kLogNotice, "%d", i);
+  close(journal);
+  log.event(kLogNotice, "nobody is there");
 }
 
 BOOST_AUTO_TEST_CASE(a_log_that_cannot_be_written) {
