@@ -2,13 +2,17 @@
 #include "cli/command.hpp"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <boost/program_options/errors.hpp>
 #include <boost/program_options/parsers.hpp>
 #include <boost/program_options/variables_map.hpp>
+#include <filesystem>
 #include <sstream>
+#include <system_error>
 
 #include "check/report.hpp"
+#include "host_kit/plugin_list.hpp"
 
 namespace host_stub {
 
@@ -25,6 +29,17 @@ bool parse_arguments(const char* command, const Arguments& arguments,
 } catch (const po::error& error) {
   print_error(fmt::format("{}: {}", command, error.what()));
   return false;
+}
+
+std::string plugin_path(const std::string& named) {
+  if (named.empty() || named.find('/') != std::string::npos || access(named.c_str(), F_OK) == 0)
+    return named;
+  std::error_code failed;
+  const std::string program = std::filesystem::read_symlink("/proc/self/exe", failed).string();
+  const std::string here = program.substr(0, program.find_last_of('/'));
+  return host_kit::find_plugin(named, {here + "/../plugin", here + "/../" HOST_STUB_PLUGIN_DIR,
+                                       HOST_STUB_FULL_PLUGIN_DIR})
+      .value_or(named);
 }
 
 std::string help_of(const po::options_description& description) {

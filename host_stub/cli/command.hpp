@@ -32,6 +32,11 @@ bool parse_arguments(const char* command, const Arguments& arguments,
                      const boost::program_options::options_description& description,
                      const boost::program_options::positional_options_description& words = {});
 
+/// The file of a plugin that was named. A bare name that is no file of the current folder is looked
+/// for where plugins are: in the build tree, in this program's prefix, in the one that it was
+/// configured for. As it was named if it is nowhere.
+std::string plugin_path(const std::string& named);
+
 /// The description as a text for people.
 std::string help_of(const boost::program_options::options_description& description);
 

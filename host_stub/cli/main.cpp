@@ -42,7 +42,7 @@ Examples:
     $ host_stub conformance-host --runs record.jsonl
     $ host_stub conformance-host record.jsonl
   Does a plugin keep the rules of the ABI?
-    $ host_stub validate --plugin svm_pmu.so --options pmu-cap-disabled=true
+    $ host_stub validate svm_pmu.so --options pmu-cap-disabled=true
   What a KVM answers:
     $ host_stub facts --kvm sim:linux-6.1,enable_pmu=N
 )";
@@ -88,7 +88,8 @@ constexpr struct {
 } kQuestions[] = {{"--help", print_help},
                   {"help", print_help},
                   {"--help-all", print_help_of_all},
-                  {"--version", print_version}};
+                  {"--version", print_version},
+                  {"version", print_version}};
 
 int dispatch(const Arguments& words) {
   if (words.empty()) {

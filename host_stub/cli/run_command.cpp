@@ -78,7 +78,8 @@ tl::expected<RunPlan, std::string> plan_of(const RunOptions& o) {
   if (o.options.size() > o.plugins.size())
     return tl::unexpected(std::string("--options without a --plugin that they are for"));
   for (std::size_t i = 0; i < o.plugins.size(); ++i)
-    plan.vmm.plugins.push_back({o.plugins[i], i < o.options.size() ? o.options[i] : ""});
+    plan.vmm.plugins.push_back(
+        {plugin_path(o.plugins[i]), i < o.options.size() ? o.options[i] : ""});
   auto cpuid = CpuidModel::parse(o.cpuid);
   if (!cpuid) return tl::unexpected(cpuid.error());
   auto steps = parse_scenario(o.scenario);

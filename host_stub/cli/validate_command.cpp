@@ -49,7 +49,7 @@ int validate_command(const Arguments& arguments) {
   po::options_description d("host_stub validate: checks a plugin by the rules of abi/ABI.md");
   // clang-format off
   d.add_options()
-    ("plugin", po::value(&order.subject.plugin)->value_name("FILE"), "the plugin")
+    ("plugin", po::value(&order.subject.plugin)->value_name("FILE"), "the plugin; may stand without --plugin")
     ("options", po::value(&order.subject.options)->value_name("K=V,.."),
      "valid options for it; none unless given")
     ("kvm", po::value(&order.subject.kvm)->default_value("sim:linux-6.12,host-perfmonv2")
@@ -61,7 +61,9 @@ int validate_command(const Arguments& arguments) {
     ("json", po::bool_switch(&json), "report as JSON")
     ("help", po::bool_switch(&help), "this text");
   // clang-format on
-  if (!parse_arguments("validate", arguments, d)) return kExitUsage;
+  po::positional_options_description words;
+  words.add("plugin", 1);
+  if (!parse_arguments("validate", arguments, d, words)) return kExitUsage;
   if (help) {
     fmt::print("{}\nExit status: 0 nothing failed, 1 something did, 2 usage.\n", help_of(d));
     return kExitGood;
@@ -72,7 +74,8 @@ int validate_command(const Arguments& arguments) {
     return kExitGood;
   }
   std::string& plugin = order.subject.plugin;
-  if (plugin.empty()) return usage_error("needs --plugin FILE");
+  if (plugin.empty()) return usage_error("needs a plugin: host_stub validate FILE");
+  plugin = plugin_path(plugin);
   if (struct stat file{}; stat(plugin.c_str(), &file) != 0 || !S_ISREG(file.st_mode))
     return usage_error(fmt::format("--plugin '{}': no such file", plugin));
   plugin = host_kit::file_to_load(plugin);

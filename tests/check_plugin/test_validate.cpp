@@ -266,7 +266,8 @@ BOOST_AUTO_TEST_CASE(a_wrong_command_line_is_refused_with_what_is_allowed) {
     std::vector<std::string> arguments;
     const char* said;
   } rows[] = {
-      {{}, "needs --plugin FILE"},
+      {{}, "needs a plugin: host_stub validate FILE"},
+      {{"a.so", "b.so"}, "positional options"},
       {{"--plugin", "/nowhere.so"}, "--plugin '/nowhere.so': no such file"},
       {{"--plugin", "/"}, "--plugin '/': no such file"},
       {{"--plugin", plugin, "--rule", "VMM-4"}, "--rule 'VMM-4': no rule that is checked"},

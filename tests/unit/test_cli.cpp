@@ -149,6 +149,15 @@ BOOST_DATA_TEST_CASE(bad_plugins_stop_the_run, bdata::make(kBadPlugins), row) {
   BOOST_TEST(has(result.err, path));
 }
 
+BOOST_AUTO_TEST_CASE(a_plugin_is_found_by_its_name) {
+  for (const char* name : {"svm_pmu.so", "svm_pmu"})
+    BOOST_TEST(host_stub({"run", "--plugin", name, "--scenario", "boot"}).status == 0);
+  BOOST_TEST(host_stub({"validate", "svm_pmu.so", "--rule", "VMM-1"}).status ==
+             host_stub({"validate", kPlugin, "--rule", "VMM-1"}).status);
+  check_refused(host_stub({"run", "--plugin", "nosuch.so"}), 1, "nosuch.so");
+  BOOST_TEST(host_stub({"version"}).out == host_stub({"--version"}).out);
+}
+
 BOOST_AUTO_TEST_CASE(an_empty_plugin_path_is_said_to_be_empty) {
   check_refused(host_stub({"run", "--plugin", ""}), 1, "plugin path is empty");
 }
