@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// MSRs that plugins deny to the guest: how they get into the VMM's MSR filters, and the answer to
-// the exits that the VMM asked for and does not know.
+// MSRs that plugins deny to the guest: how they get into the VMM's MSR filters, and the answers to
+// the guest's accesses. KVM exits for these (KVM_CAP_X86_USER_SPACE_MSR, turned on with the
+// filter), and the VMM, which knows nothing of them, does not see the exits.
 #pragma once
 
 #include <linux/kvm.h>
@@ -20,8 +21,15 @@ tl::expected<kvm_msr_filter, int32_t> filter_with_denied(int vm_number,
                                                          const DenyList& denied,
                                                          PreloadLog& log) noexcept;
 
-/// An exit for an MSR that a plugin denies is answered with #GP; the VMM, which may know no such
-/// exit, does not see it. True: the guest is to go on.
-bool answer_denied_msr_exit(Vcpu& vcpu, kvm_run& run, PreloadLog& log) noexcept;
+/// The exit that KVM_RUN returned for: if it is for a filtered MSR and not the VMM's to see, it is
+/// answered. True: the guest is to go on.
+///
+///   denied, c0010000 to c0010007   reads 0, writes are dropped: as KVM with its vPMU off does. No
+///                                  processor of AMD's faults there, and some guests do not expect
+///                                  it
+///   denied, any other              #GP
+///   filtered by the VMM alone      #GP, as KVM does where the VMM asked for no exits; else the
+///   VMM's
+bool answer_msr_exit(Vcpu& vcpu, kvm_run& run, PreloadLog& log) noexcept;
 
 }  // namespace host_preload

@@ -11,6 +11,7 @@
 
 #include "host_preload/denied_msrs.hpp"
 #include "host_preload/inside.hpp"
+#include "host_preload/kept_caps.hpp"
 #include "host_preload/real_calls.hpp"
 #include "host_preload/vcpu_state.hpp"
 
@@ -29,13 +30,15 @@ struct Interposer::Row {
   uint32_t number;
   bool (Interposer::*before)(KvmCall& call) noexcept;
   void (Interposer::*after)(KvmCall& call) noexcept;
+  void (Interposer::*failed)(KvmCall& call) noexcept = nullptr;
 };
 
 const Interposer::Row* Interposer::row_of(uint32_t number) noexcept {
   using I = Interposer;
   static constexpr std::array kRows{
       Row{number_of(KVM_CREATE_VM), nullptr, &I::vm_made},
-      Row{number_of(KVM_CREATE_VCPU), nullptr, &I::vcpu_made},
+      Row{number_of(KVM_CREATE_VCPU), nullptr, &I::vcpu_made, &I::vcpu_not_made},
+      Row{number_of(KVM_ENABLE_CAP), &I::keep_cap, &I::cap_enabled},
       Row{number_of(KVM_X86_SET_MSR_FILTER), &I::merge_filter, &I::filter_set},
       Row{VMM_KVM_SET_CPUID2, nullptr, &I::cpuid_set},
       Row{VMM_KVM_SET_MSRS, nullptr, &I::state_set},
@@ -64,7 +67,7 @@ int Interposer::kvm_ioctl(int fd, uint32_t number, unsigned long request, void* 
   }
   const Row* row = mode == Mode::inert ? nullptr : row_of(number);
   return row == nullptr ? real_ioctl(fd, request, arg)
-                        : intercept(*row, {fd, number, request, arg, 0, 0, {}});
+                        : intercept(*row, {fd, number, request, arg, arg, 0, 0, {}});
 }
 
 /// Before, call, after. errno is what the real call left, or why the call was failed.
@@ -79,9 +82,10 @@ int Interposer::intercept(const Row& row, KvmCall call) noexcept {
   if (wanted) {
     call.result = real_ioctl(call.fd, call.request, call.arg);
     call.error = errno;
-    if (call.result >= 0) {
+    const auto handler = call.result >= 0 ? row.after : row.failed;
+    if (handler != nullptr) {
       const Inside guard;
-      (this->*row.after)(call);
+      (this->*handler)(call);
     }
   }
   errno = call.error;
@@ -99,15 +103,27 @@ bool Interposer::merge_filter(KvmCall& call) noexcept {
     call.fail(merged.error());
     return false;
   }
-  call.filter = *merged;
-  call.arg = &*call.filter;
+  call.use_copy(*merged);
   return true;
 }
 
 void Interposer::filter_set(KvmCall& call) noexcept {
-  if (!call.filter) return;
+  if (!call.copied()) return;
   if (const Use<Vm> vm = registry_.vm(call.fd))
     log_.event(VMM_LOG_INFO, "msr_filter_merged vm=%d", vm->number);
+}
+
+bool Interposer::keep_cap(KvmCall& call) noexcept {
+  const Use<Vm> vm = registry_.vm(call.fd);
+  if (!vm || call.arg == nullptr || !(vm->pmu_disabled || vm->exits_for_denied)) return true;
+  if (const auto kept = with_kept_bits(*vm, *static_cast<const kvm_enable_cap*>(call.arg), log_))
+    call.use_copy(*kept);
+  return true;
+}
+
+void Interposer::cap_enabled(KvmCall& call) noexcept {
+  if (const Use<Vm> vm = registry_.vm(call.fd))
+    note_vmms_cap(*vm, *static_cast<const kvm_enable_cap*>(call.vmm_arg));
 }
 
 void Interposer::cpuid_set(KvmCall& call) noexcept {
@@ -146,7 +162,7 @@ int Interposer::run(int fd, unsigned long request, void* arg) noexcept {
   if (!vcpu->detector.quiet()) resets_.observe(*vcpu, fd, VcpuEvent::run, loading_.reset_rule());
   kvm_run* const run = vcpu->run.load();
   int result = real_ioctl(fd, request, arg);
-  while (result == 0 && run != nullptr && answer_denied_msr_exit(*vcpu, *run, log_))
+  while (result == 0 && run != nullptr && answer_msr_exit(*vcpu, *run, log_))
     result = real_ioctl(fd, request, arg);
   return result;
 }

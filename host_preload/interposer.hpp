@@ -42,13 +42,18 @@ class Interposer {
 
   // before the real call: it may get a copy of the VMM's argument. False: it is not made.
   bool merge_filter(KvmCall& call) noexcept;
+  bool keep_cap(KvmCall& call) noexcept;
 
   // after it, where it succeeded
   void vm_made(KvmCall& call) noexcept { vm_life_.vm_made(call); }
   void vcpu_made(KvmCall& call) noexcept { vm_life_.vcpu_made(call); }
   void filter_set(KvmCall& call) noexcept;
+  void cap_enabled(KvmCall& call) noexcept;
   void cpuid_set(KvmCall& call) noexcept;
   void state_set(KvmCall& call) noexcept;
+
+  // after it, where it failed
+  void vcpu_not_made(KvmCall& call) noexcept { vm_life_.vcpu_not_made(call); }
 
   PreloadLog log_;
   VmRegistry registry_{log_};

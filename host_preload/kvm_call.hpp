@@ -7,7 +7,7 @@
 
 #include <cerrno>
 #include <cstdint>
-#include <optional>
+#include <variant>
 
 namespace host_preload {
 
@@ -18,12 +18,22 @@ struct KvmCall {
   int fd;
   uint32_t number;
   unsigned long request;
-  void* arg;  ///< what KVM gets: the VMM's own, or a copy that is ours
+  void* vmm_arg;  ///< as the VMM gave it
+  void* arg;      ///< what KVM gets: the VMM's, or a copy of ours
 
   int result = 0;  ///< of the ioctl
   int error = 0;   ///< errno that it left
 
-  std::optional<kvm_msr_filter> filter;  ///< room for a copy
+  std::variant<std::monostate, kvm_msr_filter, kvm_enable_cap> copy;
+
+  /// From here on KVM gets a copy that is ours.
+  template <typename T>
+  T& use_copy(const T& ours) noexcept {
+    T& kept = copy.emplace<T>(ours);
+    arg = &kept;
+    return kept;
+  }
+  bool copied() const noexcept { return arg != vmm_arg; }
 
   /// A call that is failed on purpose. EINTR would make VMMs try again without end.
   void fail(int32_t code) noexcept {

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "host_preload/denied_msrs.hpp"
+#include "host_preload/kept_caps.hpp"
 #include "host_preload/kvm_call.hpp"
 #include "host_preload/real_calls.hpp"
 #include "host_preload/vm.hpp"
@@ -15,8 +16,12 @@ namespace host_preload {
 
 const char* PluginCalls::name() const noexcept { return "vmm_preload " SVM_PMU_VERSION; }
 
-int32_t PluginCalls::vm_ioctl(vmm_vm_handle vm, uint32_t request, void* arg) noexcept {
-  return real_ioctl_result(Vm::of(vm).fd.load(), request, arg);
+int32_t PluginCalls::vm_ioctl(vmm_vm_handle handle, uint32_t request, void* arg) noexcept {
+  Vm& vm = Vm::of(handle);
+  const int32_t result = real_ioctl_result(vm.fd.load(), request, arg);
+  if (result >= 0 && request == number_of(KVM_ENABLE_CAP))
+    note_plugins_cap(vm, *static_cast<const kvm_enable_cap*>(arg));
+  return result;
 }
 
 int32_t PluginCalls::vcpu_ioctl(vmm_vcpu_handle vcpu, uint32_t request, void* arg) noexcept {
@@ -54,6 +59,7 @@ int32_t PluginCalls::deny_msrs(vmm_vm_handle handle, std::span<const vmm_msr_ran
       result < 0)
     return result;
   vm.denied = std::move(denied);
+  vm.exits_for_denied = enable_msr_exits(vm);
   return 0;
 } catch (const std::bad_alloc&) {
   return -ENOMEM;

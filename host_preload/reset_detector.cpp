@@ -29,7 +29,7 @@ struct ResetDetector::Verdict {
 };
 
 ResetAction ResetDetector::found_by_run(const ResetState& state, ResetRule rule) noexcept {
-  using enum PmuWrites;
+  using enum ResetState::PmuWrites;
   static constexpr std::array<Verdict, 4> kVerdicts{{
       {true, Load::reset_state, none, control_zeroed, false, ResetAction::reset_strong},
       {true, Load::reset_state, values, values, false, ResetAction::yield},

@@ -102,10 +102,15 @@ struct Vm : KvmObject {
   int number = -1;  ///< for log lines: the descriptor that KVM_CREATE_VM returned
   DenyList denied;
   std::vector<PluginView> plugins;
+  bool exits_for_denied = false;  ///< KVM exits for them, so that they are answered by us
+  bool pmu_disabled = false;      ///< a plugin set KVM_PMU_CAP_DISABLE
 
   std::atomic<int> fd{-1};                    ///< a descriptor of it; -1 once that was closed
   std::atomic<bool> answered_an_exit{false};  ///< the first answer is worth a line
   std::atomic<bool> creating{false};          ///< in vm_created
+  std::atomic<bool> vmm_wants_exits{false};   ///< for filtered MSRs, by KVM_ENABLE_CAP
+  std::atomic<bool> said_busy{false};         ///< why KVM_CREATE_VCPU fails
+  std::atomic<bool> said_pmu_kept{false};     ///< that the VMM's KVM_ENABLE_CAP was changed
 
   std::mutex mutex;          ///< of what follows, and of the vCPUs' CPUID tables
   std::vector<Vcpu*> vcpus;  ///< those that live

@@ -125,6 +125,19 @@ void VmLife::vcpu_made(KvmCall& call) noexcept {
   call.fail(-refusal->error);
 }
 
+/// EBUSY: perf_create_mediated_pmu() found perf events that count while a guest runs (Linux 6.19
+/// and later with kvm_amd.enable_mediated_pmu).
+void VmLife::vcpu_not_made(const KvmCall& call) noexcept {
+  if (call.error != EBUSY) return;
+  const Use<Vm> vm = registry_.vm(call.fd);
+  if (!vm || vm->said_busy.exchange(true)) return;
+  log_.event(VMM_LOG_ERROR,
+             "vcpu_busy vm=%d vcpu=%u errno=%d reason=\"this host mediates the vPMU, and its "
+             "nmi_watchdog or a system-wide perf holds the PMU: end perf, turn the watchdog off "
+             "(sysctl kernel.nmi_watchdog=0), or give the VM no vPMU (pmu-cap-disabled=on)\"",
+             vm->number, static_cast<uint32_t>(reinterpret_cast<uintptr_t>(call.arg)), call.error);
+}
+
 std::optional<VmLife::Refusal> VmLife::follow_vcpu(Vm& vm, int vcpu_fd, uint32_t index) noexcept
     try {
   RunMapping run;

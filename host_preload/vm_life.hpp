@@ -24,6 +24,9 @@ class VmLife {
   /// After a successful KVM_CREATE_VCPU: follows the vCPU, or closes it and fails the call.
   void vcpu_made(KvmCall& call) noexcept;
 
+  /// After a failed one: the failure stays, its cause is said where the errno does not tell it.
+  void vcpu_not_made(const KvmCall& call) noexcept;
+
  private:
   struct Refusal {
     int error;

@@ -175,6 +175,11 @@ Vm* VmRegistry::make_vm(int fd) {
   vm->number = fd;
   vm->fd.store(fd);
   vm->answered_an_exit.store(false);
+  vm->exits_for_denied = false;
+  vm->pmu_disabled = false;
+  vm->vmm_wants_exits.store(false);
+  vm->said_busy.store(false);
+  vm->said_pmu_kept.store(false);
   vm->creating.store(true);
   pools_->vms.push_back(vm);
   live_vms_.fetch_add(1);

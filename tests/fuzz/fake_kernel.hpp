@@ -60,6 +60,7 @@ struct File {
   std::shared_ptr<File> vm;  ///< of a vCPU
   uint32_t index = 0;        ///< of a vCPU
   KernelFilter filter;       ///< of a VM
+  uint64_t msr_exits = 0;    ///< of a VM: KVM_CAP_X86_USER_SPACE_MSR
   kvm_run run{};             ///< of a vCPU
   bool in_exit = false;      ///< the last KVM_RUN returned for an MSR access
 };

@@ -65,6 +65,7 @@ struct ModelVcpu : ModelObject {
 struct ModelVm : ModelObject {
   std::vector<ModelVcpu*> vcpus;  ///< those that live
   std::set<uint32_t> denied;
+  bool wants_exits = false;      ///< the VMM, for filtered MSRs
   std::vector<int> destroy_due;  ///< plugins, in the order of their vm_created
 };
 
@@ -173,7 +174,7 @@ struct World {
         return;
       }
       case 14:
-        return set_filter();
+        return in.byte() > 200 ? enable_exits() : set_filter();
       default:
         return set_cpuid();
     }
@@ -519,20 +520,31 @@ struct World {
     call(fd, KVM_RUN, nullptr);
     running = nullptr;
     if (file == nullptr) return;
-    if (vcpu != nullptr && vcpu->mapped)
-      FUZZ_REQUIRE(!file->in_exit || !is_denied_exit(*vcpu), "an exit for a denied MSR");
+    if (vcpu != nullptr)
+      FUZZ_REQUIRE(!file->in_exit || !is_answered(*vcpu), "an exit that the VMM must not see");
     file->in_exit = false;  // the VMM answers it
   }
-  static bool is_denied_exit(const ModelVcpu& vcpu) {
+  /// An exit that is the preload host's to answer.
+  static bool is_answered(const ModelVcpu& vcpu) {
     const kvm_run& run = vcpu.file->run;
-    return (run.exit_reason == KVM_EXIT_X86_RDMSR || run.exit_reason == KVM_EXIT_X86_WRMSR) &&
-           run.msr.reason == KVM_MSR_EXIT_REASON_FILTER && vcpu.vm->denied.contains(run.msr.index);
+    return vcpu.mapped &&
+           (run.exit_reason == KVM_EXIT_X86_RDMSR || run.exit_reason == KVM_EXIT_X86_WRMSR) &&
+           run.msr.reason == KVM_MSR_EXIT_REASON_FILTER &&
+           (vcpu.vm->denied.contains(run.msr.index) || !vcpu.vm->wants_exits);
+  }
+  static void require_answer(const ModelVcpu& vcpu) {
+    const kvm_run& run = vcpu.file->run;
+    const bool legacy = run.msr.index >= 0xc0010000 && run.msr.index <= 0xc0010007;
+    const bool ignored = legacy && vcpu.vm->denied.contains(run.msr.index);
+    FUZZ_REQUIRE(run.msr.error == (ignored ? 0 : 1), "the answer to an access");
+    if (ignored && run.exit_reason == KVM_EXIT_X86_RDMSR)
+      FUZZ_REQUIRE(run.msr.data == 0, "what a denied K7 register reads");
   }
   int kernel_run(File& file) {
     if (file.in_exit) {
-      FUZZ_REQUIRE(running != nullptr && running->mapped && is_denied_exit(*running),
+      FUZZ_REQUIRE(running != nullptr && is_answered(*running),
                    "the guest goes on behind an exit that is the VMM's");
-      FUZZ_REQUIRE(file.run.msr.error == 1, "no #GP for a denied MSR");
+      require_answer(*running);
     }
     const uint8_t how = in.byte();
     file.in_exit = false;
@@ -544,12 +556,36 @@ struct World {
       file.run.msr.index = 0xc0010000 + in.byte();
       file.run.msr.reason =
           how > 200 ? uint32_t{KVM_MSR_EXIT_REASON_UNKNOWN} : uint32_t{KVM_MSR_EXIT_REASON_FILTER};
-      file.in_exit = true;
+      file.run.msr.data = 0x5a5a;
+      file.run.msr.error = 77;
+      file.in_exit = (file.vm->msr_exits & file.run.msr.reason) != 0;
+      if (!file.in_exit) file.run.exit_reason = KVM_EXIT_HLT;
     }
     return 0;
   }
 
   // ---- the filter
+
+  void enable_exits() {
+    const int fd = fd_of(File::Kind::vm);
+    kvm_enable_cap cap{};
+    cap.cap = KVM_CAP_X86_USER_SPACE_MSR;
+    cap.args[0] = in.below(8);  // FILTER is 4, UNKNOWN 2
+    const File* file = kernel.at(fd);
+    auto* vm = static_cast<ModelVm*>(look_up(fd, File::Kind::vm));
+    const int result = call_with(fd, KVM_ENABLE_CAP, cap);
+    if (mistaken(vm, file)) return;
+    if (file == nullptr || file->kind != File::Kind::vm) {
+      FUZZ_REQUIRE(result == -1, "a capability of nothing");
+      return;
+    }
+    FUZZ_REQUIRE(result == 0, std::to_string(result));
+    const bool denies = vm != nullptr && !vm->denied.empty();
+    if (vm != nullptr) vm->wants_exits = (cap.args[0] & KVM_MSR_EXIT_REASON_FILTER) != 0;
+    FUZZ_REQUIRE(
+        file->msr_exits == (cap.args[0] | (denies ? uint64_t{KVM_MSR_EXIT_REASON_FILTER} : 0)),
+        "the exits that KVM makes");
+  }
 
   void set_filter() {
     const int fd = fd_of(File::Kind::vm);
@@ -636,6 +672,11 @@ struct World {
       const int made = kernel.open(vcpu, next_open, true);
       vcpu_opened(made);
       return made;
+    }
+    if (file->kind == File::Kind::vm && request == static_cast<uint32_t>(KVM_ENABLE_CAP)) {
+      const auto& cap = *static_cast<const kvm_enable_cap*>(arg);
+      if (cap.cap == KVM_CAP_X86_USER_SPACE_MSR) file->msr_exits = cap.args[0];
+      return 0;
     }
     if (file->kind == File::Kind::vm && request == static_cast<uint32_t>(KVM_X86_SET_MSR_FILTER))
       return file->filter.assign(*static_cast<const kvm_msr_filter*>(arg)) ? 0 : -EINVAL;

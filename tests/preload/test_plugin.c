@@ -7,6 +7,7 @@
  *   cpuid                                   vcpu_reset logs what get_cpuid says of leaf 0x80000001
  *   own-ioctl                               vcpu_reset calls libc's ioctl itself
  *   slow                                    vcpu_reset takes a while
+ *   disable-pmu                             vm_created sets KVM_PMU_CAP_DISABLE
  * Anything else is refused with -EINVAL. It is plain C99: what it takes to write a plugin.
  */
 #define _DEFAULT_SOURCE
@@ -28,11 +29,13 @@ enum option {
   DENY_MANY = 1 << 4,
   CPUID = 1 << 5,
   OWN_IOCTL = 1 << 6,
-  SLOW = 1 << 7
+  SLOW = 1 << 7,
+  DISABLE_PMU = 1 << 8
 };
 
-static const char* const option_names[] = {"fail-create", "fail-created", "fail-reset", "deny",
-                                           "deny-many",   "cpuid",        "own-ioctl",  "slow"};
+static const char* const option_names[] = {"fail-create", "fail-created", "fail-reset",
+                                           "deny",        "deny-many",    "cpuid",
+                                           "own-ioctl",   "slow",         "disable-pmu"};
 enum { OPTIONS = sizeof option_names / sizeof option_names[0] };
 
 struct instance {
@@ -78,6 +81,14 @@ static int32_t vm_created(void* ctx, const struct vmm_vm* vm, void** vm_ctx,
   if ((me->options & (DENY | DENY_MANY)) != 0) {
     const int32_t result = deny(me, vm->handle);
     if (result < 0) return refuse(error, result, "deny_msrs failed");
+  }
+  if ((me->options & DISABLE_PMU) != 0) {
+    struct kvm_enable_cap cap;
+    memset(&cap, 0, sizeof cap);
+    cap.cap = KVM_CAP_PMU_CAPABILITY;
+    cap.args[0] = KVM_PMU_CAP_DISABLE;
+    if (me->host->vm_ioctl(me->host->host_ctx, vm->handle, (uint32_t)KVM_ENABLE_CAP, &cap) < 0)
+      return refuse(error, -EIO, "KVM_ENABLE_CAP failed");
   }
   mine = malloc(sizeof *mine);
   if (mine == NULL) return -ENOMEM;

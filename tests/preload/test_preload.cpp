@@ -96,6 +96,7 @@ ProcessResult play(const std::string& script, const std::string& options = "",
 
 const std::string kReset = " sregs:0:reset regs:0:reset mp:0 ";
 const std::string kReadMsr = " sregs:0:guest regs:0:guest run:0 ";
+const std::string kReadCore = " sregs:0:core regs:0:core run:0 ";
 const std::string kStart = " vm vcpu:0 " + kReset + " run:0 ";
 const std::string kResetAndRun = kReset + " run:0 ";  // a reset shows when the vCPU runs again
 
@@ -554,6 +555,7 @@ BOOST_AUTO_TEST_CASE(failures_of_the_vmms_own_calls_stay_what_they_are) {
 namespace {
 constexpr const char* kFaulted = "exit=5 bx=6b47";
 constexpr const char* kRead = "exit=5 bx=600d";
+constexpr const char* kReadZero = "exit=5 bx=600d ax=0\n";
 }  // namespace
 
 BOOST_AUTO_TEST_CASE(a_guest_reads_what_nobody_denies) {
@@ -561,24 +563,24 @@ BOOST_AUTO_TEST_CASE(a_guest_reads_what_nobody_denies) {
   BOOST_TEST(contains(play(" vm vcpu:0 " + kReadMsr).out, kRead));
 }
 
-BOOST_AUTO_TEST_CASE(a_guest_takes_a_fault_for_what_a_plugin_denies) {
+BOOST_AUTO_TEST_CASE(what_a_plugin_denies_is_answered_as_kvm_does_with_its_vpmu_off) {
   NEEDS_KVM();
-  const ProcessResult outcome = play(" vm vcpu:0 " + kReadMsr, "deny");
-  BOOST_TEST(contains(outcome.out, kFaulted));
-  BOOST_TEST(!contains(outcome.err, "msr_exit_answered"));  // KVM did it
-}
-
-BOOST_AUTO_TEST_CASE(exits_for_denied_msrs_are_answered_and_not_seen) {
-  NEEDS_KVM();
-  const ProcessResult outcome = play(" vm vcpu:0 exits " + kReadMsr + kReadMsr, "deny");
-  BOOST_TEST(count(outcome.out, kFaulted) == 2);
-  BOOST_TEST(count(outcome.err, "msr_exit_answered vm=4 vcpu=0 msr=c0010000") == 1);
+  for (const char* vmms_exits : {"", "exits "}) {
+    const ProcessResult outcome =
+        play(" vm vcpu:0 " + (vmms_exits + kReadMsr) + kReadCore + kReadMsr, "deny");
+    BOOST_TEST(count(outcome.out, kReadZero) == 2);
+    BOOST_TEST(count(outcome.out, kFaulted) == 1);
+    BOOST_TEST(count(outcome.err, "msr_exit_answered vm=4 vcpu=0 msr=c0010000 answer=ignored") ==
+               1);
+    BOOST_TEST(count(outcome.err, "msr_exit_answered") == 1);
+  }
+  BOOST_TEST(contains(play(" vm vcpu:0 " + kReadCore, "deny").err, "msr=c0010200 answer=#GP"));
 }
 
 BOOST_AUTO_TEST_CASE(the_vmms_own_filter_and_the_denied_msrs_together) {
   NEEDS_KVM();
   const ProcessResult outcome =
-      play(" vm exits vcpu:0 filter:3 " + kReadMsr + "filter:14" + kReadMsr, "deny");
+      play(" vm exits vcpu:0 filter:3 " + kReadCore + "filter:14" + kReadCore, "deny");
   BOOST_TEST(outcome.status == 0);
   BOOST_TEST(count(outcome.out, "filter result=0") == 2);
   BOOST_TEST(count(outcome.out, kFaulted) == 2);
@@ -586,11 +588,40 @@ BOOST_AUTO_TEST_CASE(the_vmms_own_filter_and_the_denied_msrs_together) {
 
 BOOST_AUTO_TEST_CASE(a_filter_without_room_is_refused_and_the_old_one_stays) {
   NEEDS_KVM();
-  const ProcessResult outcome = play(" vm vcpu:0 filter:15 " + kReadMsr, "deny");
+  const ProcessResult outcome = play(" vm vcpu:0 filter:15 " + kReadCore, "deny");
   BOOST_TEST(contains(outcome.out, "filter result=-1 errno=" + std::to_string(ENOSPC) + "\n"));
   BOOST_TEST(contains(outcome.err, "error: msr_filter_full vm=4 ranges=17"));
   BOOST_TEST(contains(outcome.out, kFaulted));
   BOOST_TEST(contains(play(" vm filter:2", "deny-many").out, "filter result=-1"));
+}
+
+// ---- what a plugin set and the VMM would undo --------------------------------------------------
+
+BOOST_AUTO_TEST_CASE(a_vpmu_that_a_plugin_switched_off_stays_off) {
+  if (!kSimulated) {
+    std::printf("SKIPPED: shown on the simulated KVM, whose vPMU is AMD's and live\n");
+    return;
+  }
+  const std::string script = " vm pmucap:0 pmucap:0 vcpu:0 cpuid:0 " + kReadCore;
+  BOOST_TEST(contains(play(script).out, kRead));
+  const ProcessResult off = play(script, "disable-pmu");
+  BOOST_TEST(count(off.out, "pmucap result=0 errno=0 argument=0") == 2);  // all that the VMM sees
+  BOOST_TEST(contains(off.out, kFaulted));
+  BOOST_TEST(count(off.err, "warning: pmu_kept_off vm=4 ") == 1);
+  BOOST_TEST(count(play(" vm pmucap:1 vcpu:0", "disable-pmu").err, "pmu_kept_off") == 0);
+}
+
+BOOST_AUTO_TEST_CASE(why_a_host_that_mediates_the_vpmu_makes_no_vcpu) {
+  if (!kSimulated) {
+    std::printf("SKIPPED: shown on the simulated KVM\n");
+    return;
+  }
+  const Variables busy{{"SIM_DEV_KVM", "sim:linux-7.2,host-perfmonv2,mediated,host-perf-busy"}};
+  const ProcessResult outcome = play(" vm irqchip vcpu:0", "", busy);
+  BOOST_TEST(outcome.status == 2);
+  BOOST_TEST(contains(outcome.out, "KVM_CREATE_VCPU: Device or resource busy"));
+  BOOST_TEST(count(outcome.err, "error: vcpu_busy vm=4 vcpu=0 errno=16 ") == 1);
+  BOOST_TEST(contains(outcome.err, "sysctl kernel.nmi_watchdog=0"));
 }
 
 BOOST_AUTO_TEST_CASE(a_vm_with_denied_msrs_ends_as_any_other) {

@@ -8,7 +8,7 @@
 //   cpuid:I            KVM_SET_CPUID2 with what KVM supports
 //   sregs:I:WHERE      KVM_SET_SREGS; WHERE = reset, low (reset with base f0000), boot, guest
 //   sregs2:I:WHERE     the same with KVM_SET_SREGS2; where KVM has none it says so and ends (77)
-//   regs:I:WHERE       KVM_SET_REGS; reset, boot, guest (reads MSR c0010000)
+//   regs:I:WHERE       KVM_SET_REGS; reset, boot, guest (reads MSR c0010000), core (c0010200)
 //   mp:I               KVM_SET_MP_STATE, runnable
 //   msrs:I:WHAT        KVM_SET_MSRS; tsc (no PMU register), zero (a selector = 0)
 //   badmsrs:I          KVM_SET_MSRS with a bad pointer: prints the errno
@@ -16,6 +16,8 @@
 //   run:I              KVM_RUN until it halts; prints the exit and rbx
 //   filter:N           KVM_X86_SET_MSR_FILTER with N ranges that allow; prints the result
 //   exits              turns on exits for filtered MSRs
+//   irqchip            KVM_CREATE_IRQCHIP
+//   pmucap:N           KVM_ENABLE_CAP(KVM_CAP_PMU_CAPABILITY, N); prints the result
 //   dup:I              from here on uses a duplicate of the vCPU's descriptor
 //   dupclose:I         the same, and closes the first one
 //   dupvm              the same as dup for the VM
@@ -59,6 +61,7 @@ constexpr std::size_t kLowMemory = 1 << 20;
 constexpr std::size_t kPage = 4096;
 constexpr uint32_t kFaultVector = 13 * 4;
 constexpr uint32_t kGuestCode = 0x1000;
+constexpr uint32_t kCoreCode = 0x1800;
 constexpr uint32_t kFaultHandler = 0x2000;
 constexpr int kNotHere = 77;  ///< exit status: this KVM has no such call
 
@@ -100,7 +103,7 @@ void add_memory(int vm, uint32_t slot, uint64_t address, std::size_t size,
 }
 
 /// Below 1 MiB: an interrupt table whose #GP entry leads to a handler that sets bx = 6b47, and code
-/// that reads MSR c0010000 and then sets bx = 600d. Everything else halts.
+/// that reads MSR c0010000, or c0010200, and then sets bx = 600d. Everything else halts.
 std::vector<uint8_t> low_memory() {
   std::vector<uint8_t> memory(kLowMemory, 0xf4);
   const std::array<uint8_t, 4> vector{kFaultHandler & 0xff, kFaultHandler >> 8, 0, 0};
@@ -110,6 +113,8 @@ std::vector<uint8_t> low_memory() {
   const std::array<uint8_t, 4> handler{0xbb, 0x47, 0x6b, 0xf4};           // mov bx, 6b47; hlt
   std::copy(vector.begin(), vector.end(), memory.begin() + kFaultVector);
   std::copy(code.begin(), code.end(), memory.begin() + kGuestCode);
+  std::copy(code.begin(), code.end(), memory.begin() + kCoreCode);
+  memory[kCoreCode + 3] = 0x02;  // c0010200
   std::copy(handler.begin(), handler.end(), memory.begin() + kFaultHandler);
   return memory;
 }
@@ -165,10 +170,11 @@ struct Place {
   uint64_t base;
   uint64_t rip;
 };
-constexpr std::array<Place, 4> kPlaces{{{"reset", 0xf000, 0xffff0000, 0xfff0},
+constexpr std::array<Place, 5> kPlaces{{{"reset", 0xf000, 0xffff0000, 0xfff0},
                                         {"low", 0xf000, 0xf0000, 0xfff0},
                                         {"boot", 0, 0, 0x3000},
-                                        {"guest", 0, 0, kGuestCode}}};
+                                        {"guest", 0, 0, kGuestCode},
+                                        {"core", 0, 0, kCoreCode}}};
 
 const Place& place(const std::string& name) {
   for (const Place& candidate : kPlaces)
@@ -245,8 +251,8 @@ void run_vcpu(Context& context) {
   kvm_regs regs{};
   const int code = result < 0 ? errno : 0;
   check(ioctl(vcpu.fd, KVM_GET_REGS, &regs), "KVM_GET_REGS");
-  std::printf("run result=%d errno=%d exit=%u bx=%x\n", result, code, vcpu.run->exit_reason,
-              static_cast<unsigned>(regs.rbx & 0xffff));
+  std::printf("run result=%d errno=%d exit=%u bx=%x ax=%x\n", result, code, vcpu.run->exit_reason,
+              static_cast<unsigned>(regs.rbx & 0xffff), static_cast<unsigned>(regs.rax & 0xffff));
 }
 
 void set_filter(Context& context) {
@@ -265,6 +271,20 @@ void enable_exits(Context& context) {
   cap.cap = KVM_CAP_X86_USER_SPACE_MSR;
   cap.args[0] = KVM_MSR_EXIT_REASON_FILTER;
   check(ioctl(context.machine.vm->fd, KVM_ENABLE_CAP, &cap), "KVM_ENABLE_CAP");
+}
+
+void make_irqchip(Context& context) {
+  check(ioctl(context.machine.vm->fd, KVM_CREATE_IRQCHIP, 0), "KVM_CREATE_IRQCHIP");
+}
+
+void set_pmu_capability(Context& context) {
+  kvm_enable_cap cap{};
+  cap.cap = KVM_CAP_PMU_CAPABILITY;
+  cap.args[0] = context.index();
+  errno = 0;
+  const int result = ioctl(context.machine.vm->fd, KVM_ENABLE_CAP, &cap);
+  std::printf("pmucap result=%d errno=%d argument=%u\n", result, errno,
+              static_cast<unsigned>(cap.args[0]));
 }
 
 void duplicate(Context& context) { context.vcpu().fd = check(dup(context.vcpu().fd), "dup"); }
@@ -397,7 +417,7 @@ struct Step {
   const char* verb;
   void (*play)(Context&);
 };
-constexpr std::array<Step, 27> kSteps{{
+constexpr std::array<Step, 29> kSteps{{
     {"vm", make_vm},
     {"vcpu", make_vcpu},
     {"cpuid", set_cpuid},
@@ -411,6 +431,8 @@ constexpr std::array<Step, 27> kSteps{{
     {"run", run_vcpu},
     {"filter", set_filter},
     {"exits", enable_exits},
+    {"irqchip", make_irqchip},
+    {"pmucap", set_pmu_capability},
     {"dup", duplicate},
     {"dupclose", duplicate_and_close},
     {"dupvm", duplicate_vm},
