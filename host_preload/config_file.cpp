@@ -123,10 +123,13 @@ class Parser {
       return problem(shown(key) + ": use plugin, log, reset-rule or on-error");
     once(key);
     Config scratch;  // a section that is for others is read all the same
-    Result result = value.empty() ? tl::unexpected(std::string("the value is missing"))
-                                  : setting->set(applies_ ? config_ : scratch, value);
-    if (result && key == "log" && value[0] != '/' && value != "stderr" && value != "journal")
+    Result result;
+    if (value.empty())
+      result = tl::unexpected(std::string("the value is missing"));
+    else if (key == "log" && value[0] != '/' && value != "stderr" && value != "journal")
       result = tl::unexpected(std::string("use journal, stderr or a path that begins with '/'"));
+    else
+      result = setting->set(applies_ ? config_ : scratch, value);
     if (!result)
       problem(std::string(key) + " = " + std::string(value.empty() ? "" : shown(value)) + ": " +
               result.error());
@@ -140,7 +143,7 @@ class Parser {
       return std::pair(found, found == seen_.end());
     }();
     if (!fresh)
-      problem(std::string(name) + ": named twice; the first time in line " +
+      problem(shown(name) + ": named twice; the first time in line " +
               std::to_string(before->second));
     else
       seen_.emplace_back(name, number_);

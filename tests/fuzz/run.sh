@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # Builds the fuzz targets (clang, preset "fuzz") and runs each from its committed corpus:
 #   bash tests/fuzz/run.sh [SECONDS] [TARGET...]
-# SECONDS for each target, 5 if not given; TARGET: options host plugin preload, all if none. Prints
+# SECONDS for each target, 5 if not given; TARGET: options host plugin preload config, all if none. Prints
 # executions, time and coverage of each. Exit status 1 if one was ended by a find: the input lies in
 # build/fuzz/finds. New inputs go to build/fuzz/found, which the next run starts from as well.
 set -uo pipefail
 cd "$(dirname "$0")/../.." || exit 1
 
-all_targets=(options host plugin preload)
+all_targets=(options host plugin preload config)
 seconds=5
 if [[ ${1:-} =~ ^[0-9]+$ ]]; then
   seconds=$1
