@@ -90,6 +90,19 @@ BOOST_AUTO_TEST_CASE(what_the_vmm_denies_by_default_needs_no_range_of_ours) {
   BOOST_TEST(!kvm_allows(*merged, 0xc0010000, KVM_MSR_FILTER_READ));
 }
 
+BOOST_AUTO_TEST_CASE(what_the_vmm_allows_below_and_above_is_not_in_the_way) {
+  uint8_t bitmap = 0xff;
+  kvm_msr_filter vmm{};
+  vmm.flags = KVM_MSR_FILTER_DEFAULT_DENY;
+  for (const uint32_t base : {0xc00100f8u, 0xc0010108u}) {
+    vmm.ranges[0] = {KVM_MSR_FILTER_READ, 8, base, &bitmap};
+    const auto merged = merge_msr_filter(vmm, deny({{0xc0010100, 8}}));
+    BOOST_REQUIRE(merged.has_value());
+    BOOST_TEST(merged->ranges[0].bitmap == &bitmap);  // the VMM's is the only one
+    BOOST_TEST(merged->ranges[1].nmsrs == 0u);
+  }
+}
+
 BOOST_AUTO_TEST_CASE(too_many_ranges_are_told_not_dropped) {
   uint8_t bitmap = 0xff;
   kvm_msr_filter vmm{};
@@ -115,6 +128,19 @@ BOOST_AUTO_TEST_CASE(denied_ranges_are_joined) {
   BOOST_TEST(list.denies(0xc0010007));
   BOOST_TEST(!list.denies(0xc0010008));
   BOOST_TEST(!list.denies(0x11));
+}
+
+BOOST_AUTO_TEST_CASE(ranges_are_joined_as_far_as_a_bitmap_reaches) {
+  BOOST_TEST(deny({{0x10, 4}, {0x14, 4}}).ranges().size() == 1u);  // adjacent
+  BOOST_TEST(deny({{0x10, 4}, {0x15, 4}}).ranges().size() == 2u);
+  const DenyList inner = deny({{0x100, 16}, {0x102, 2}});
+  BOOST_REQUIRE(inner.ranges().size() == 1u);
+  BOOST_TEST(inner.ranges()[0].count == 16u);
+  constexpr uint32_t kLongest = KVM_MSR_FILTER_MAX_BITMAP_SIZE * 8;
+  BOOST_TEST(deny({{0, kLongest - 1}, {kLongest - 1, 1}}).ranges().size() == 1u);
+  const DenyList two = deny({{0, kLongest}, {kLongest, 1}});
+  BOOST_REQUIRE(two.ranges().size() == 2u);
+  BOOST_TEST(two.ranges()[0].count == kLongest);
 }
 
 BOOST_AUTO_TEST_CASE(ranges_that_cannot_be) {

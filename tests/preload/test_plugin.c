@@ -4,7 +4,8 @@
  *   fail-create, fail-created, fail-reset   this function returns -EPERM
  *   deny                                    vm_created denies K7 and family 15h PMU registers
  *   deny-many                               vm_created denies 15 ranges of one register
- *   cpuid                                   vcpu_reset logs what get_cpuid says of leaf 0x80000001
+ *   cpuid                                   vcpu_reset logs what get_cpuid says of leaf 0x80000001,
+ *                                           and of which vCPU
  *   own-ioctl                               vcpu_reset calls libc's ioctl itself
  *   slow                                    vcpu_reset takes a while
  *   disable-pmu                             vm_created sets KVM_PMU_CAP_DISABLE
@@ -125,7 +126,8 @@ static int32_t vcpu_reset(void* ctx, void* vm_ctx, const struct vmm_vcpu* vcpu) 
     char text[128];
     result = me->host->get_cpuid(me->host->host_ctx, mine->handle, vcpu->handle, 0x80000001, 0,
                                  registers);
-    snprintf(text, sizeof text, "cpuid result=%" PRId32 " ecx=%" PRIx32, result, registers[2]);
+    snprintf(text, sizeof text, "cpuid result=%" PRId32 " ecx=%" PRIx32 " vcpu=%" PRIu32, result,
+             registers[2], vcpu->index);
     say(me, text);
   }
   result = me->host->vcpu_ioctl(me->host->host_ctx, vcpu->handle, VMM_KVM_SET_MSRS, &tsc_aux);

@@ -144,6 +144,10 @@ const std::vector<Order> kOrders{
     {"run-time puts", kStart + "sregs:0:boot regs:0:boot run:0 sregs:0:boot regs:0:boot run:0", 0,
      0},
     {"loadvm", kStart + kReset + "sregs:0:boot regs:0:boot mp:0 run:0", 0, 1},
+    {"reset by a VMM that gives PMU registers values", kStart + "msrs:0:value" + kResetAndRun, 0,
+     0},
+    {"reset by a VMM that zeroes PMU registers itself", kStart + "msrs:0:zero" + kResetAndRun, 1,
+     1},
     {"restore that writes PMU registers",
      kStart + "msrs:0:zero sregs:0:boot regs:0:boot mp:0 "
               "run:0",
@@ -160,11 +164,11 @@ BOOST_DATA_TEST_CASE(orders_of_real_vmms, boost::unit_test::data::make(kOrders),
     return;
   }
   BOOST_TEST(strong.status == 0);
-  BOOST_TEST(count(strong.err, "vcpu_reset") == order.resets);
+  BOOST_TEST(count(strong.err, "vcpu_reset vm=") == order.resets);
   BOOST_TEST(count(strong.err, "vm_created") == 1);
   const ProcessResult broad = play(order.script, "", {{"VMM_PRELOAD_RESET_RULE", "broad"}});
   BOOST_TEST(broad.status == 0);
-  BOOST_TEST(count(broad.err, "vcpu_reset") == order.resets_broad);
+  BOOST_TEST(count(broad.err, "vcpu_reset vm=") == order.resets_broad);
 }
 
 BOOST_AUTO_TEST_CASE(a_second_vm_of_the_process) {
@@ -176,6 +180,27 @@ BOOST_AUTO_TEST_CASE(a_second_vm_of_the_process) {
   BOOST_TEST(count(outcome.err, "vcpu_reset") == 1);
   BOOST_TEST(count(outcome.err, "vm_destroyed vm=") == 2);
   BOOST_TEST(count(outcome.err, "test_plugin: goodbye") == 2);
+}
+
+BOOST_AUTO_TEST_CASE(a_vm_begins_as_if_it_were_the_first) {
+  NEEDS_KVM();
+  const std::string end = " closevcpu:0 closevm ";
+  // it has not run, and has no CPUID, although the one before did and had
+  const ProcessResult outcome = play(
+      " vm vcpu:0 cpuid:0 run:0" + kResetAndRun + end + " vm vcpu:0 " + kResetAndRun + kResetAndRun,
+      "cpuid");
+  BOOST_TEST(outcome.status == 0);
+  BOOST_TEST(count(outcome.err, "vcpu_reset vm=") == 3);  // at the first one's CPUID, and two
+  BOOST_TEST(count(outcome.err, "cpuid result=0 ") == 2);
+  BOOST_TEST(count(outcome.err, "cpuid result=-2 ") == 1);
+}
+
+BOOST_AUTO_TEST_CASE(a_plugin_learns_how_many_vcpus_there_can_be) {
+  NEEDS_KVM();
+  const std::string said = play(kStart).err, key = "hello max_vcpus=";
+  const std::size_t at = said.find(key);
+  BOOST_REQUIRE(at != std::string::npos);
+  BOOST_TEST(std::stoul(said.substr(at + key.size())) >= 240u);  // Linux 2.6.36
 }
 
 BOOST_AUTO_TEST_CASE(two_vms_at_once_have_their_own_vcpus) {
@@ -238,7 +263,8 @@ BOOST_AUTO_TEST_CASE(many_vcpus_reset_at_once) {
   const ProcessResult outcome = play(" vm vcpu:0 vcpu:1 vcpu:2 vcpu:3 storm:250", "cpuid");
   BOOST_TEST(outcome.status == 0);
   BOOST_TEST(count(outcome.err, "vcpu_reset vm=4 vcpu=3") == 250);
-  BOOST_TEST(count(outcome.err, "vcpu_reset") == 1000);
+  BOOST_TEST(count(outcome.err, "vcpu_reset vm=") == 1000);
+  BOOST_TEST(count(outcome.err, "cpuid result=-2 ecx=0 vcpu=3\n") == 250);
 }
 
 BOOST_AUTO_TEST_CASE(descriptors_that_were_duplicated) {
@@ -547,7 +573,16 @@ BOOST_AUTO_TEST_CASE(failures_of_the_vmms_own_calls_stay_what_they_are) {
   BOOST_TEST(outcome.status == 0);
   BOOST_TEST(contains(outcome.out, "badmsrs result=-1 errno=14\n"));
   BOOST_TEST(contains(outcome.out, "shortmsrs result=1\n"));
-  BOOST_TEST(count(outcome.err, "vcpu_reset") == 1);
+  BOOST_TEST(count(outcome.err, "vcpu_reset vm=") == 1);
+}
+
+BOOST_AUTO_TEST_CASE(what_kvm_refused_was_not_written) {
+  NEEDS_KVM();
+  const ProcessResult outcome =
+      play(kStart + " sregs:0:reset regs:0:reset shortmsrs:0 mp:0 run:0", "");
+  BOOST_TEST(contains(outcome.out, "shortmsrs result=1\n"));
+  BOOST_TEST(count(outcome.err, "vcpu_reset vm=") == 1);
+  BOOST_TEST(count(outcome.err, "vcpu_reset_left") == 0);
 }
 
 // ---- the MSR filter ----------------------------------------------------------------------------
@@ -575,6 +610,14 @@ BOOST_AUTO_TEST_CASE(what_a_plugin_denies_is_answered_as_kvm_does_with_its_vpmu_
     BOOST_TEST(count(outcome.err, "msr_exit_answered") == 1);
   }
   BOOST_TEST(contains(play(" vm vcpu:0 " + kReadCore, "deny").err, "msr=c0010200 answer=#GP"));
+}
+
+BOOST_AUTO_TEST_CASE(exits_of_a_vcpu_that_only_runs_are_answered_too) {
+  NEEDS_KVM();
+  const ProcessResult outcome =
+      play(" vm vcpu:0 exits sregs:0:late regs:0:late run:0 run:0", "deny");
+  BOOST_TEST(outcome.status == 0);
+  BOOST_TEST(count(outcome.out, kFaulted) == 1);
 }
 
 BOOST_AUTO_TEST_CASE(the_vmms_own_filter_and_the_denied_msrs_together) {

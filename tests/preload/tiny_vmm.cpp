@@ -3,16 +3,19 @@
 // A small VMM on the real /dev/kvm that plays a script, to be run under the preload library: each
 // argument is one step, "verb" or "verb:argument:...". It knows nothing of plugins.
 //
-//   vm                 KVM_CREATE_VM, becomes the current VM; on an error prints it and ends (3)
+//   vm                 KVM_CREATE_VM, becomes the current VM; on an error prints it, and KVM's
+//                      descriptors that are open all the same, and ends (3)
 //   vcpu:I             KVM_CREATE_VCPU I of the current VM
 //   cpuid:I            KVM_SET_CPUID2 with what KVM supports
 //   sregs:I:WHERE      KVM_SET_SREGS; WHERE = reset, low (reset with base f0000), boot, guest
 //   sregs2:I:WHERE     the same with KVM_SET_SREGS2; where KVM has none it says so and ends (77)
-//   regs:I:WHERE       KVM_SET_REGS; reset, boot, guest (reads MSR c0010000), core (c0010200)
+//   regs:I:WHERE       KVM_SET_REGS; reset, boot, guest (reads MSR c0010000), core (c0010200), late
+//                      (halts once, then as core)
 //   mp:I               KVM_SET_MP_STATE, runnable
-//   msrs:I:WHAT        KVM_SET_MSRS; tsc (no PMU register), zero (a selector = 0)
+//   msrs:I:WHAT        KVM_SET_MSRS; tsc (no PMU register), zero (a selector = 0), value (= 16)
 //   badmsrs:I          KVM_SET_MSRS with a bad pointer: prints the errno
-//   shortmsrs:I        KVM_SET_MSRS whose second entry KVM refuses: prints the count
+//   shortmsrs:I        KVM_SET_MSRS whose second entry KVM refuses, GLOBAL_CTL of a guest without
+//                      PerfMonV2: prints the count
 //   run:I              KVM_RUN until it halts; prints the exit and rbx
 //   filter:N           KVM_X86_SET_MSR_FILTER with N ranges that allow; prints the result
 //   exits              turns on exits for filtered MSRs
@@ -128,10 +131,21 @@ struct Context {
   const std::string& where() const { return words.at(2); }
 };
 
+void tell_open_descriptors() {
+  for (int fd = 3; fd < 64; ++fd) {
+    std::array<char, 64> link{};
+    const std::string path = "/proc/self/fd/" + std::to_string(fd);
+    if (readlink(path.c_str(), link.data(), link.size() - 1) > 0 &&
+        std::string(link.data()).starts_with("anon_inode:kvm"))
+      std::printf("still open: %s\n", link.data());
+  }
+}
+
 void make_vm(Context& context) {
   const int fd = ioctl(context.machine.kvm, KVM_CREATE_VM, 0);
   if (fd < 0) {
     std::printf("KVM_CREATE_VM: %d\n", errno);
+    tell_open_descriptors();
     std::exit(3);
   }
   add_memory(fd, 0, 0, kLowMemory, low_memory());
@@ -170,11 +184,13 @@ struct Place {
   uint64_t base;
   uint64_t rip;
 };
-constexpr std::array<Place, 5> kPlaces{{{"reset", 0xf000, 0xffff0000, 0xfff0},
+constexpr std::array<Place, 6> kPlaces{{{"reset", 0xf000, 0xffff0000, 0xfff0},
                                         {"low", 0xf000, 0xf0000, 0xfff0},
                                         {"boot", 0, 0, 0x3000},
                                         {"guest", 0, 0, kGuestCode},
-                                        {"core", 0, 0, kCoreCode}}};
+                                        {"core", 0, 0, kCoreCode},
+
+                                        {"late", 0, 0, kCoreCode - 1}}};
 
 const Place& place(const std::string& name) {
   for (const Place& candidate : kPlaces)
@@ -230,7 +246,9 @@ struct TwoMsrs {
 };
 
 void set_msrs(Context& context) {
-  TwoMsrs msrs{{1, 0}, {{{context.where() == "zero" ? 0xc0010000u : 0x10u, 0, 0}, {}}}};
+  const bool pmu = context.where() != "tsc";
+  const uint64_t value = context.where() == "value" ? 16 : 0;
+  TwoMsrs msrs{{1, 0}, {{{pmu ? 0xc0010000u : 0x10u, 0, value}, {}}}};
   check(ioctl(context.vcpu().fd, VMM_KVM_SET_MSRS, &msrs), "KVM_SET_MSRS");
 }
 
@@ -241,7 +259,7 @@ void set_bad_msrs(Context& context) {
 }
 
 void set_short_msrs(Context& context) {
-  TwoMsrs msrs{{2, 0}, {{{0x10, 0, 0}, {0xdeadbeef, 0, 1}}}};
+  TwoMsrs msrs{{2, 0}, {{{0x10, 0, 0}, {0xc0000301, 0, 1}}}};
   std::printf("shortmsrs result=%d\n", ioctl(context.vcpu().fd, VMM_KVM_SET_MSRS, &msrs));
 }
 

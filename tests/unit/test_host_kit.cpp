@@ -159,6 +159,9 @@ BOOST_AUTO_TEST_CASE(a_batch_takes_all_or_nothing_and_only_plain_entries) {
   BOOST_TEST(sink.add(sink.sink_ctx, three.data(), 0) == -EINVAL);
   const vmm_msr flagged{1, VMM_MSR_SAVED, 0};
   BOOST_TEST(sink.add(sink.sink_ctx, &flagged, 1) == -EINVAL);
+  BOOST_TEST(batch.add(three[0]));
+  BOOST_TEST(!batch.add(three[1]));  // full
+  BOOST_TEST(batch.entries().size() == 4u);
   batch.truncate(1);
   BOOST_TEST(batch.flush(host, kVcpu)->empty());
   BOOST_TEST(host.written.size() == 1u);
@@ -353,6 +356,66 @@ BOOST_AUTO_TEST_CASE(cpuid_into_nowhere_is_refused) {
       host_kit::PluginVm::created(**instance, reinterpret_cast<vmm_vm_handle>(&host), 1);
   BOOST_REQUIRE(!vm.has_value());
   BOOST_TEST(vm.error().code == -EINVAL);
+}
+
+BOOST_AUTO_TEST_CASE(a_text_that_overruns_its_buffer_is_a_breach) {
+  const vmm_plugin plugin = made_up([](void*, const vmm_vm*, void**, vmm_error* error) -> int32_t {
+    error->message[error->capacity] = 'x';
+    return -EIO;
+  });
+  TestHost host;
+  auto instance = host_kit::PluginInstance::create(plugin, host, "");
+  BOOST_REQUIRE(instance.has_value());
+  const auto vm =
+      host_kit::PluginVm::created(**instance, reinterpret_cast<vmm_vm_handle>(&host), 1);
+  BOOST_REQUIRE(!vm.has_value());
+  BOOST_REQUIRE(host.lines.size() == 1u);
+  BOOST_TEST(host.lines[0].find("vm_created overran the error buffer") != std::string::npos);
+}
+
+BOOST_AUTO_TEST_CASE(a_descriptor_must_have_its_functions_and_no_unknown_flag) {
+  vmm_plugin plugin = made_up(nullptr);
+  BOOST_TEST(host_kit::check_descriptor(&plugin).has_value());
+  plugin.flags = 1;
+  BOOST_TEST(!host_kit::check_descriptor(&plugin).has_value());
+  plugin.abi_minor = VMM_PLUGIN_ABI_MINOR + 1;  // a later minor may know it
+  BOOST_TEST(host_kit::check_descriptor(&plugin).has_value());
+  plugin.destroy = nullptr;
+  const auto without = host_kit::check_descriptor(&plugin);
+  BOOST_REQUIRE(!without.has_value());
+  BOOST_TEST(without.error() == "the field 'destroy' of its descriptor is NULL");
+}
+
+/// How many entries the list of a plugin has that adds these at once.
+std::size_t listed(std::vector<vmm_msr> entries) {
+  static std::vector<vmm_msr> all;
+  all = std::move(entries);
+  static vmm_hooks hooks{};
+  hooks.struct_size = sizeof hooks;
+  hooks.msr_list_build = [](void*, void*, const vmm_vm*, const vmm_msr_sink* sink,
+                            vmm_error*) -> int32_t {
+    sink->add(sink->sink_ctx, all.data(), static_cast<uint32_t>(all.size()));
+    return 0;
+  };
+  vmm_plugin plugin = made_up(nullptr);
+  plugin.create = [](const vmm_host* host, const char*, void**, vmm_error*) -> int32_t {
+    return host->register_hooks(host->host_ctx, &hooks, nullptr);
+  };
+  TestHost host;
+  auto instance = host_kit::PluginInstance::create(plugin, host, "");
+  BOOST_REQUIRE(instance.has_value());
+  const auto vm =
+      host_kit::PluginVm::created(**instance, reinterpret_cast<vmm_vm_handle>(&host), 1);
+  BOOST_REQUIRE(vm.has_value());
+  return (*vm)->msr_list()->size();
+}
+
+BOOST_AUTO_TEST_CASE(a_list_takes_all_that_is_added_at_once_or_nothing) {
+  const vmm_msr saved{1, VMM_MSR_SAVED, 0}, plain{1, 0, 0};
+  BOOST_TEST(listed({plain, saved, plain}) == 3u);
+  BOOST_TEST(listed({plain, saved, saved}) == 0u);
+  BOOST_TEST(listed({plain, {1, VMM_MSR_REQUIRED, 0}}) == 0u);
+  BOOST_TEST(listed({saved, {2, 1u << 9, 0}}) == 0u);
 }
 
 BOOST_AUTO_TEST_CASE(half_a_function_of_a_descriptor_is_none) {
