@@ -8,6 +8,7 @@
 // Errors: 0 or more is success, otherwise a negated errno. Nothing throws.
 #pragma once
 
+#include <vmm/guest_pmu.h>
 #include <vmm/plugin.h>
 
 #include <cerrno>
@@ -45,6 +46,23 @@ class Host {
   virtual int32_t deny_msrs(vmm_vm_handle, std::span<const vmm_msr_range>) noexcept {
     return -EOPNOTSUPP;
   }
+
+  /// True: plugins get hide_cpuid. A host says so only if each KVM_SET_CPUID2 of the VM's vCPUs
+  /// passes through its hands.
+  virtual bool has_cpuid_hiding() const noexcept { return false; }
+  /// `bits` have been checked: each has a register of CPUID and a mask.
+  virtual int32_t hide_cpuid(vmm_vm_handle, std::span<const vmm_cpuid_bits>) noexcept {
+    return -EOPNOTSUPP;
+  }
+
+  /// What KVM_GET_SUPPORTED_CPUID says, before any bit is hidden; -ENOENT where it is not known.
+  virtual int32_t get_supported_cpuid(vmm_vm_handle, uint32_t /*leaf*/, uint32_t /*subleaf*/,
+                                      std::span<uint32_t, 4> /*eax_ebx_ecx_edx*/) noexcept {
+    return -ENOENT;
+  }
+
+  /// What the VMM was told about the guest's PMU: VMM_GUEST_PMU_*.
+  virtual uint32_t guest_pmu_wanted(vmm_vm_handle) noexcept { return VMM_GUEST_PMU_UNSAID; }
 };
 
 /// "error", "warning", "info" or "debug".

@@ -81,6 +81,36 @@ struct PluginInstance::Thunks {
     if (ranges == nullptr || count == 0) return -EINVAL;
     return self(ctx).host_.deny_msrs(vm, {ranges, count});
   }
+  static int32_t hide_cpuid(void* ctx, vmm_vm_handle vm, const vmm_cpuid_bits* bits,
+                            uint32_t count) noexcept {
+    if (bits == nullptr || count == 0) return -EINVAL;
+    const std::span<const vmm_cpuid_bits> all(bits, count);
+    const bool valid = std::all_of(all.begin(), all.end(), [](const vmm_cpuid_bits& one) {
+      return one.reg <= VMM_CPUID_EDX && one.mask != 0;
+    });
+    if (!valid) return -EINVAL;
+    return folded(self(ctx).host_.hide_cpuid(vm, all));
+  }
+  static int32_t get_supported_cpuid(void* ctx, vmm_vm_handle vm, uint32_t leaf, uint32_t subleaf,
+                                     uint32_t* out) noexcept {
+    if (out == nullptr) return -EINVAL;
+    return folded(
+        self(ctx).host_.get_supported_cpuid(vm, leaf, subleaf, std::span<uint32_t, 4>(out, 4)));
+  }
+  static const void* get_extension(void*, const char* id) noexcept {
+    if (id == nullptr || std::strcmp(id, VMM_GUEST_PMU_ID) != 0) return nullptr;
+    static constexpr vmm_guest_pmu kGuestPmu{sizeof(vmm_guest_pmu), 0, guest_pmu_wanted};
+    return &kGuestPmu;
+  }
+  static uint32_t guest_pmu_wanted(void* ctx, vmm_vm_handle vm) noexcept {
+    const uint32_t wanted = self(ctx).host_.guest_pmu_wanted(vm);
+    return wanted <= VMM_GUEST_PMU_ON ? wanted : VMM_GUEST_PMU_UNSAID;
+  }
+
+  /// What a plugin may get from a function that returns 0 or a negated errno.
+  static int32_t folded(int32_t result) noexcept {
+    return result <= 0 && result >= -kMaxErrno ? result : -EPROTO;
+  }
 };
 
 PluginInstance::PluginInstance(const vmm_plugin& descriptor, Host& host, const char* options)
@@ -96,6 +126,9 @@ PluginInstance::PluginInstance(const vmm_plugin& descriptor, Host& host, const c
   table_.log = Thunks::log;
   table_.get_cpuid = Thunks::get_cpuid;
   table_.deny_msrs = host.has_msr_filter() ? Thunks::deny_msrs : nullptr;
+  table_.get_extension = Thunks::get_extension;
+  table_.hide_cpuid = host.has_cpuid_hiding() ? Thunks::hide_cpuid : nullptr;
+  table_.get_supported_cpuid = Thunks::get_supported_cpuid;
 }
 
 void PluginInstance::breach(std::string_view what) const noexcept {

@@ -75,10 +75,14 @@ constexpr Rule kRules[] = {
     {68, "members are only appended, and structs have no padding"},
     {69, "0 in an appended member means the behaviour before it"},
     {70, "constants are never renumbered or reused"},
-    {71, "vmm_msr and vmm_msr_range never change"},
+    {71, "vmm_msr, vmm_msr_range and vmm_cpuid_bits never change"},
     {72, "what cannot grow gets a new entry symbol"},
     {73, "an extension's id ends in its revision"},
     {74, "the header compiles everywhere and includes only <stdint.h>"},
+    {75, "hidden CPUID bits stay hidden for the life of the VM"},
+    {76, "hide_cpuid comes in vm_created only, with bits that exist"},
+    {77, "get_supported_cpuid fills all registers, or says -ENOENT"},
+    {78, "vmm.guest_pmu/1 says unsaid, off or on, and does not change"},
 };
 
 constexpr bool are_numbered() noexcept {

@@ -1,14 +1,14 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 # check_layout.sh INCLUDE_DIR GOLDEN COMPILER LANGUAGE [FLAG...]
-# Holds vmm/plugin.h to a golden layout without running anything, so that -m32 needs no 32-bit
+# Holds vmm/plugin.h and vmm/guest_pmu.h to a golden layout without running anything, so that -m32 needs no 32-bit
 # library: every line becomes an assertion. Also: the golden file must know each member (no gap
 # between members, none at the end: hidden padding would hide an append) and each constant.
 # Exit status 77 with "SKIPPED: reason" where the compiler or its headers are not there.
 set -eu
 include_dir=$1 golden=$2 compiler=$3 language=$4
 shift 4
-header=$include_dir/vmm/plugin.h
+headers="$include_dir/vmm/plugin.h $include_dir/vmm/guest_pmu.h"
 
 command -v "$compiler" >/dev/null || { echo "SKIPPED: no $compiler here"; exit 77; }
 echo '#include <stdint.h>' | "$compiler" -x "$language" "$@" -fsyntax-only - >/dev/null 2>&1 ||
@@ -28,17 +28,19 @@ awk '
   END { finish(); exit bad }
 ' "$golden"
 
-sed -n 's/^#define \(VMM_[A-Z0-9_]*\) .*/\1/p' "$header" | sort -u | while read -r constant; do
+# shellcheck disable=SC2086 # two files
+sed -n 's/^#define \(VMM_[A-Z0-9_]*\) .*/\1/p' $headers | sort -u | while read -r constant; do
   [ "$constant" = VMM_PLUGIN_EXPORT ] && continue
   grep -q " $constant " "$golden" || { echo "$constant is not in $golden"; exit 1; }
 done
-sed -n 's/^struct \([a-z_]*\) {$/\1/p' "$header" | while read -r struct; do
+# shellcheck disable=SC2086
+sed -n 's/^struct \([a-z_]*\) {$/\1/p' $headers | while read -r struct; do
   grep -q "^size $struct " "$golden" || { echo "struct $struct is not in $golden"; exit 1; }
 done
 
 {
   echo '#include <stddef.h>'
-  echo '#include <vmm/plugin.h>'
+  echo '#include <vmm/guest_pmu.h>'
   awk '
     function assert(condition) { printf "typedef char line_%d[(%s) ? 1 : -1];\n", NR, condition }
     { split($2, path, ".") }

@@ -15,13 +15,18 @@ compile() {
   "$compiler" -x "$language" "-std=$standard" "$@" -fsyntax-only -
 }
 
+others_than() {
+  others=$(grep '^ *# *include' "$include_dir/$header" | grep -vF "$1" || true)
+  [ -z "$others" ] || { echo "$header includes more than $1: $others"; exit 1; }
+}
+
 command -v "$compiler" >/dev/null || skip "no $compiler here"
 echo 'typedef int t;' | compile >/dev/null 2>&1 || skip "$compiler has no $language $standard"
 
 case " $* " in
 *' -m32 '*)
   case $header in
-  vmm/plugin.h) system_header='stdint.h' ;; # with -ffreestanding the compiler's own
+  vmm/plugin.h | vmm/guest_pmu.h) system_header='stdint.h' ;; # with -ffreestanding the compiler's own
   *) system_header='linux/kvm.h' ;;
   esac
   echo "#include <$system_header>" | compile "$@" >/dev/null 2>&1 ||
@@ -31,11 +36,15 @@ esac
 
 if [ "$header" = vmm/plugin.h ]; then
   # Nobody else's types: the contract is whole with <stdint.h>.
-  others=$(grep '^ *# *include' "$include_dir/$header" | grep -v '<stdint.h>' || true)
-  [ -z "$others" ] || { echo "$header includes more than <stdint.h>: $others"; exit 1; }
+  others_than '<stdint.h>'
   # What only <linux/kvm.h> fills with padding it may; our own structs have none.
   set -- "$@" -Wpadded
   use='vmm_plugin_entry use_entry(void); vmm_plugin_entry use_entry(void) { return vmm_plugin_v1; }'
+elif [ "$header" = vmm/guest_pmu.h ]; then
+  others_than '<vmm/plugin.h>'
+  set -- "$@" -Wpadded
+  use='struct vmm_guest_pmu use_table(void); struct vmm_guest_pmu use_table(void) {
+    struct vmm_guest_pmu table = {sizeof table, VMM_GUEST_PMU_UNSAID, 0}; return table; }'
 else
   use='unsigned use_number(void); unsigned use_number(void) { return VMM_KVM_SET_MSRS; }'
 fi

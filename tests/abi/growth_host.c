@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * A host of a possible ABI 1.1: built with the draft header, it offers and uses what the draft
- * appended to each struct. With a plugin of 1.0 it must do without.
+ * A host of a possible ABI 1.2: built with the draft header, it offers and uses what the draft
+ * appended to each struct. With an older plugin it must do without.
  *   growth_host PLUGIN.so */
 #include <dlfcn.h>
 #include <errno.h>
@@ -10,7 +10,7 @@
 #include <string.h>
 #include <vmm/plugin.h>
 
-#if VMM_PLUGIN_ABI_MINOR != 1
+#if VMM_PLUGIN_ABI_MINOR != 2
 #error "not the draft header"
 #endif
 
@@ -22,7 +22,7 @@ static void copy_struct(void* to, size_t to_size, const void* from, uint32_t fro
 }
 static int32_t register_hooks(void* host_ctx, const struct vmm_hooks* table, void* ctx) {
   (void)host_ctx;
-  /* The size of 1.0 ends where the first appended member begins. */
+  /* What older versions have ends where the first appended member begins. */
   if (!table || table->struct_size < offsetof(struct vmm_hooks, draft_hook)) return -EINVAL;
   copy_struct(&hooks, sizeof hooks, table, table->struct_size);
   hooks_ctx = ctx;

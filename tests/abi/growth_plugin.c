@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * A plugin of a possible ABI 1.1: built with the draft header, it uses what the draft appended to
- * each struct where the host has it. Against a host of 1.0 it must do without. */
+ * A plugin of a possible ABI 1.2: built with the draft header, it uses what the draft appended to
+ * each struct where the host has it. Against an older host it must do without. */
 #include <errno.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -9,7 +9,7 @@
 #include <string.h>
 #include <vmm/plugin.h>
 
-#if VMM_PLUGIN_ABI_MINOR != 1
+#if VMM_PLUGIN_ABI_MINOR != 2
 #error "not the draft header"
 #endif
 
@@ -72,7 +72,7 @@ const struct vmm_plugin* vmm_plugin_v1(void) {
                                            .abi_major = VMM_PLUGIN_ABI_MAJOR,
                                            .abi_minor = VMM_PLUGIN_ABI_MINOR,
                                            .name = "growth_plugin",
-                                           .version = "1.1.0",
+                                           .version = "1.2.0",
                                            .create = create,
                                            .destroy = destroy,
                                            .draft_homepage = "there"};

@@ -24,7 +24,7 @@ INCLUDE = ["-include", "vmm/plugin.h"]
 # Macros that are no constants: the attribute of the entry, and the guard against a second #include.
 NOT_CONSTANTS = {"VMM_PLUGIN_EXPORT", "VMM_PLUGIN_H"}
 # They come in arrays and have no struct_size (VMM-71).
-FIXED_STRUCTS = {"vmm_msr", "vmm_msr_range"}
+FIXED_STRUCTS = {"vmm_msr", "vmm_msr_range", "vmm_cpuid_bits"}
 # What the types of members and functions are made of; everything else may differ between compilers,
 # flags and languages.
 ALLOWED_WORDS = re.compile(r"u?int(8|16|32|64)_t|void|char|const|struct|vmm_[a-z0-9_]+")

@@ -40,6 +40,8 @@ LEGAL = {
     "appended_members": [MINOR, behind(VCPU, "uint64_t tag;"), behind(HOOKS, "void (*idle)(void*);"),
                          behind(HOST, "uint64_t (*clock)(void* host_ctx);"),
                          behind(PLUGIN, "const char* homepage;")],
+    "appended_array_struct": [MINOR, (INCLUDE, INCLUDE + "struct vmm_cpuid_bits { uint32_t leaf, "
+                                               "subleaf, reg, mask; };\n")],
     "appended_names": [MINOR, (LEVEL, LEVEL + '#define VMM_LOG_TRACE ((uint32_t)500)\n'
                                               '#define VMM_CLOCK_ID "vmm.clock/1"\n'),
                        (INCLUDE, INCLUDE + "struct vmm_clock { uint32_t struct_size, flags; };\n")],

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT
  *
- * Prints sizes, offsets and constants of vmm/plugin.h, one a line, for comparison with
- * layout.golden. Compiled as C, and by way of print_layout_cxx.cpp as C++.
+ * Prints sizes, offsets and constants of vmm/plugin.h and vmm/guest_pmu.h, one a line, for
+ * comparison with layout.golden. Compiled as C, and by way of print_layout_cxx.cpp as C++.
  */
 #include <stddef.h>
 #include <stdio.h>
+#include <vmm/guest_pmu.h>
 #include <vmm/plugin.h>
 
 #define STRUCT(s) printf("size %s %u\n", #s, (unsigned)sizeof(struct s))
@@ -26,6 +27,10 @@ int main(void) {
   VALUE(VMM_LOG_DEBUG);
   VALUE(VMM_MSR_SAVED);
   VALUE(VMM_MSR_REQUIRED);
+  VALUE(VMM_CPUID_EAX);
+  VALUE(VMM_CPUID_EBX);
+  VALUE(VMM_CPUID_ECX);
+  VALUE(VMM_CPUID_EDX);
 
   STRUCT(vmm_error);
   MEMBER(vmm_error, struct_size);
@@ -46,6 +51,12 @@ int main(void) {
   STRUCT(vmm_msr_range);
   MEMBER(vmm_msr_range, base);
   MEMBER(vmm_msr_range, count);
+
+  STRUCT(vmm_cpuid_bits);
+  MEMBER(vmm_cpuid_bits, leaf);
+  MEMBER(vmm_cpuid_bits, subleaf);
+  MEMBER(vmm_cpuid_bits, reg);
+  MEMBER(vmm_cpuid_bits, mask);
 
   STRUCT(vmm_vm);
   MEMBER(vmm_vm, struct_size);
@@ -82,6 +93,8 @@ int main(void) {
   MEMBER(vmm_host, get_cpuid);
   MEMBER(vmm_host, deny_msrs);
   MEMBER(vmm_host, get_extension);
+  MEMBER(vmm_host, hide_cpuid);
+  MEMBER(vmm_host, get_supported_cpuid);
 
   STRUCT(vmm_plugin);
   MEMBER(vmm_plugin, struct_size);
@@ -95,6 +108,16 @@ int main(void) {
   MEMBER(vmm_plugin, create);
   MEMBER(vmm_plugin, destroy);
   MEMBER(vmm_plugin, get_extension);
+
+  TEXT(VMM_GUEST_PMU_ID);
+  VALUE(VMM_GUEST_PMU_UNSAID);
+  VALUE(VMM_GUEST_PMU_OFF);
+  VALUE(VMM_GUEST_PMU_ON);
+
+  STRUCT(vmm_guest_pmu);
+  MEMBER(vmm_guest_pmu, struct_size);
+  MEMBER(vmm_guest_pmu, reserved);
+  MEMBER(vmm_guest_pmu, wanted);
   return 0;
 }
 /* NOLINTEND(bugprone-sizeof-expression) */

@@ -59,6 +59,9 @@
   X(constants_skipped, 57)                                              \
   X(failed_list_restored, 59)                                           \
   X(deny_takes_half, 62)                                                \
+  X(hidden_is_shown, 75)                                                \
+  X(hides_what_is_no_bit, 76)                                           \
+  X(supported_three_registers, 77)                                      \
   X(reserved_not_0, 66)                                                 \
   X(exact_size, 67) /* refuses a table with a member more */
 
@@ -105,6 +108,7 @@ struct vm {
   struct vcpu vcpus[VCPUS];
   int vcpus_made, refused;
   uint32_t denied;
+  uint32_t hidden; /* of leaf 1 ECX */
   void* vm_ctx;
   struct list list;
 };
@@ -196,13 +200,36 @@ static void print_log(void* host_ctx, uint32_t level, const char* message, uint6
   printf("log %u: %.*s\n", level, (int)length, message);
 }
 
+#define RDRAND (UINT32_C(1) << 30)
+static const uint32_t vendor_leaf[4] = {0x10, 0x68747541, 0x444d4163, 0x69746e65};
+
 static int32_t get_cpuid(void* host_ctx, vmm_vm_handle handle, vmm_vcpu_handle vcpu, uint32_t leaf,
                          uint32_t subleaf, uint32_t registers[4]) {
-  static const uint32_t leaf_0[4] = {0x10, 0x68747541, 0x444d4163, 0x69746e65};
   (void)host_ctx, (void)vcpu, (void)subleaf;
   if (!((struct vm*)(void*)handle)->vcpus[0].has_cpuid) return -ENOENT;
   for (int i = 0; i < (defect == three_registers ? 3 : 4); i++)
-    registers[i] = leaf == 0 ? leaf_0[i] : 0;
+    registers[i] = leaf == 0 ? vendor_leaf[i] : 0;
+  if (leaf == 1) registers[2] = RDRAND & ~((struct vm*)(void*)handle)->hidden;
+  return 0;
+}
+
+static int32_t hide_cpuid(void* host_ctx, vmm_vm_handle handle, const struct vmm_cpuid_bits* bits,
+                          uint32_t count) {
+  (void)host_ctx;
+  if (!bits || count == 0) return -EINVAL;
+  for (uint32_t i = 0; i < count && defect != hides_what_is_no_bit; i++)
+    if (bits[i].reg > VMM_CPUID_EDX || bits[i].mask == 0) return -EINVAL;
+  for (uint32_t i = 0; i < count && defect != hidden_is_shown; i++)
+    if (bits[i].leaf == 1 && bits[i].reg == VMM_CPUID_ECX)
+      ((struct vm*)(void*)handle)->hidden |= bits[i].mask;
+  return 0;
+}
+
+static int32_t get_supported_cpuid(void* host_ctx, vmm_vm_handle handle, uint32_t leaf,
+                                   uint32_t subleaf, uint32_t registers[4]) {
+  (void)host_ctx, (void)handle, (void)subleaf;
+  for (int i = 0; i < (defect == supported_three_registers ? 3 : 4); i++)
+    registers[i] = leaf == 0 ? vendor_leaf[i] : 0;
   return 0;
 }
 
@@ -429,7 +456,9 @@ static int run_plugin(const struct vmm_plugin* plugin, char* options) {
                                 defect == no_log ? NULL : print_log,
                                 get_cpuid,
                                 deny_msrs,
-                                get_extension};
+                                get_extension,
+                                hide_cpuid,
+                                get_supported_cpuid};
   struct text text;
   void* ctx = NULL;
   const int32_t result = plugin->create(&host, options, &ctx, prepare(&text));

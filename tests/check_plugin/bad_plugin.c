@@ -203,6 +203,12 @@ static int32_t vm_created(void* ctx, const struct vmm_vm* vm, void** vm_ctx,
     const struct vmm_msr_range range = {0x12340000, bad("empty_range") ? 0 : 4};
     host->deny_msrs(host->host_ctx, vm->handle, &range, 1);
   }
+  if (host->hide_cpuid) {
+    const struct vmm_cpuid_bits bits = {0x80000001, 0,
+                                        bad("hides_in_no_register") ? 4 : VMM_CPUID_ECX,
+                                        bad("hides_nothing") ? 0 : 1};
+    host->hide_cpuid(host->host_ctx, vm->handle, &bits, 1);
+  }
   struct vm* self = calloc(1, sizeof *self + vm->max_vcpus * sizeof self->resets[0]);
   if (!self) return fail(error, -ENOMEM, "no memory");
   self->instance = instance;
@@ -272,6 +278,10 @@ static int32_t vcpu_reset(void* ctx, void* vm_ctx, const struct vmm_vcpu* vcpu) 
   if (bad("denies_later") && instance->host.deny_msrs) {
     const struct vmm_msr_range range = {0x12340000, 4};
     instance->host.deny_msrs(instance->host.host_ctx, self->handle, &range, 1);
+  }
+  if (bad("hides_later") && instance->host.hide_cpuid) {
+    const struct vmm_cpuid_bits bits = {0x80000001, 0, VMM_CPUID_ECX, 1};
+    instance->host.hide_cpuid(instance->host.host_ctx, self->handle, &bits, 1);
   }
   if (bad("old_vcpu_handle")) {
     handle = shared.last_vcpu ? shared.last_vcpu : handle;

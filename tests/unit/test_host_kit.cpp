@@ -430,3 +430,131 @@ BOOST_AUTO_TEST_CASE(half_a_function_of_a_descriptor_is_none) {
 }
 
 BOOST_AUTO_TEST_SUITE_END()
+
+BOOST_AUTO_TEST_SUITE(instances)
+
+namespace {
+
+/// A host that has what ABI 1.1 added, and answers as it is told to.
+class NewHost final : public TestHost {
+ public:
+  bool hides = true;
+  int32_t result = 0;
+  uint32_t wanted = VMM_GUEST_PMU_OFF;
+  std::vector<vmm_cpuid_bits> hidden;
+
+  bool has_cpuid_hiding() const noexcept override { return hides; }
+  int32_t hide_cpuid(vmm_vm_handle, std::span<const vmm_cpuid_bits> bits) noexcept override {
+    hidden.assign(bits.begin(), bits.end());
+    return result;
+  }
+  int32_t get_supported_cpuid(vmm_vm_handle, uint32_t leaf, uint32_t subleaf,
+                              std::span<uint32_t, 4> registers) noexcept override {
+    registers[0] = leaf;
+    registers[1] = subleaf;
+    return result;
+  }
+  uint32_t guest_pmu_wanted(vmm_vm_handle) noexcept override { return wanted; }
+};
+
+/// The table that a plugin is given by that host, for as long as this object lives.
+class Given {
+ public:
+  explicit Given(host_kit::Host& host) : plugin_(made_up_keeper()) {
+    instance_ = std::move(*host_kit::PluginInstance::create(plugin_, host, ""));
+  }
+  const vmm_host& table() const { return *kept; }
+
+ private:
+  static inline const vmm_host* kept = nullptr;
+  static vmm_plugin made_up_keeper() {
+    static vmm_hooks hooks{};
+    hooks.struct_size = sizeof hooks;
+    vmm_plugin plugin{};
+    plugin.struct_size = sizeof plugin;
+    plugin.abi_major = VMM_PLUGIN_ABI_MAJOR;
+    plugin.name = "keeper";
+    plugin.version = "1";
+    plugin.create = [](const vmm_host* host, const char*, void** ctx, vmm_error*) -> int32_t {
+      kept = host;
+      *ctx = nullptr;
+      return host->register_hooks(host->host_ctx, &hooks, nullptr);
+    };
+    plugin.destroy = [](void*) {};
+    return plugin;
+  }
+  vmm_plugin plugin_;
+  std::unique_ptr<host_kit::PluginInstance> instance_;
+};
+
+const auto kVm = reinterpret_cast<vmm_vm_handle>(uintptr_t{1});
+
+}  // namespace
+
+BOOST_AUTO_TEST_CASE(cpuid_bits_are_checked) {
+  NewHost host;
+  const Given given(host);
+  const auto hide = [&](const vmm_cpuid_bits* bits, uint32_t count) {
+    return given.table().hide_cpuid(given.table().host_ctx, kVm, bits, count);
+  };
+  const vmm_cpuid_bits good{0x80000001, 0, VMM_CPUID_ECX, 1u << 23};
+  const vmm_cpuid_bits no_register[] = {good, {1, 0, VMM_CPUID_EDX + 1, 1}};
+  const vmm_cpuid_bits no_bit[] = {good, {1, 0, VMM_CPUID_EAX, 0}};
+  BOOST_TEST(hide(nullptr, 1) == -EINVAL);
+  BOOST_TEST(hide(&good, 0) == -EINVAL);
+  BOOST_TEST(hide(no_register, 2) == -EINVAL);
+  BOOST_TEST(hide(no_bit, 2) == -EINVAL);
+  BOOST_TEST(host.hidden.empty());
+  BOOST_TEST(hide(&good, 1) == 0);
+  BOOST_REQUIRE(host.hidden.size() == 1u);
+  BOOST_TEST(host.hidden[0].mask == good.mask);
+  for (const int32_t told : {-ENOSPC, -EPROTO, 1, INT32_MIN}) {
+    host.result = told;
+    BOOST_TEST(hide(&good, 1) == (told == -ENOSPC ? -ENOSPC : -EPROTO));
+  }
+}
+
+BOOST_AUTO_TEST_CASE(a_host_that_cannot_hide_cpuid_bits_does_not_offer_it) {
+  NewHost host;
+  host.hides = false;
+  BOOST_TEST((Given(host).table().hide_cpuid == nullptr));
+}
+
+BOOST_AUTO_TEST_CASE(supported_cpuid_is_0_or_a_negated_errno) {
+  NewHost host;
+  const Given given(host);
+  uint32_t registers[4] = {};
+  const auto ask = [&](uint32_t* out) {
+    return given.table().get_supported_cpuid(given.table().host_ctx, kVm, 7, 1, out);
+  };
+  BOOST_TEST(ask(nullptr) == -EINVAL);
+  BOOST_TEST(ask(registers) == 0);
+  BOOST_TEST(registers[0] == 7u);
+  BOOST_TEST(registers[1] == 1u);
+  host.result = -ENOENT;
+  BOOST_TEST(ask(registers) == -ENOENT);
+  host.result = 4;
+  BOOST_TEST(ask(registers) == -EPROTO);
+  TestHost silent;
+  const Given other(silent);
+  BOOST_TEST(other.table().get_supported_cpuid(other.table().host_ctx, kVm, 0, 0, registers) ==
+             -ENOENT);
+}
+
+BOOST_AUTO_TEST_CASE(what_the_vmm_was_told_of_the_guests_pmu_is_an_extension) {
+  NewHost host;
+  const Given given(host);
+  const vmm_host& table = given.table();
+  BOOST_TEST((table.get_extension(table.host_ctx, nullptr) == nullptr));
+  BOOST_TEST((table.get_extension(table.host_ctx, "vmm.guest_pmu/2") == nullptr));
+  const auto* guest_pmu =
+      static_cast<const vmm_guest_pmu*>(table.get_extension(table.host_ctx, VMM_GUEST_PMU_ID));
+  BOOST_REQUIRE(guest_pmu != nullptr);
+  BOOST_TEST(guest_pmu->struct_size == sizeof *guest_pmu);
+  for (const uint32_t said : {VMM_GUEST_PMU_UNSAID, VMM_GUEST_PMU_OFF, VMM_GUEST_PMU_ON, 3u}) {
+    host.wanted = said;
+    BOOST_TEST(guest_pmu->wanted(table.host_ctx, kVm) == (said == 3 ? VMM_GUEST_PMU_UNSAID : said));
+  }
+}
+
+BOOST_AUTO_TEST_SUITE_END()

@@ -42,7 +42,8 @@
  *   the smaller of that and its own sizeof into a zeroed struct, so a newer side meets an older one
  *   in both directions. Fields are only ever appended; 0 or NULL in a new field means the old
  *   behaviour. Reserved fields are written 0. What cannot grow this way gets a new entry symbol.
- *   vmm_msr and vmm_msr_range have no struct_size: they come in arrays and never change.
+ *   vmm_msr, vmm_msr_range and vmm_cpuid_bits have no struct_size: they come in arrays and never
+ *   change. "Since 1.n" marks what a later minor version appended; without it: since 1.0.
  *   The numbered rules are in ABI.md.
  */
 #ifndef VMM_PLUGIN_H
@@ -57,7 +58,7 @@ extern "C" {
 /* Version of this header, also for #if. The major is part of the entry symbol's name; the minor
  * counts appends. */
 #define VMM_PLUGIN_ABI_MAJOR 1u
-#define VMM_PLUGIN_ABI_MINOR 0u
+#define VMM_PLUGIN_ABI_MINOR 1u
 
 /* Name of the entry symbol, for dlsym. */
 #define VMM_PLUGIN_ENTRY_NAME "vmm_plugin_v1"
@@ -137,6 +138,22 @@ struct vmm_msr_sink {
 struct vmm_msr_range {
   uint32_t base;
   uint32_t count; /* 1 or more */
+};
+
+/* ---- CPUID --------------------------------------------------------------------------------- */
+
+/* Values of vmm_cpuid_bits.reg. Since 1.1. */
+#define VMM_CPUID_EAX ((uint32_t)0)
+#define VMM_CPUID_EBX ((uint32_t)1)
+#define VMM_CPUID_ECX ((uint32_t)2)
+#define VMM_CPUID_EDX ((uint32_t)3)
+
+/* Bits of one register that CPUID returns. Since 1.1. */
+struct vmm_cpuid_bits {
+  uint32_t leaf;    /* EAX before CPUID, 0x80000001 */
+  uint32_t subleaf; /* ECX before CPUID; 0 where the leaf has no subleaves */
+  uint32_t reg;     /* VMM_CPUID_EAX to VMM_CPUID_EDX */
+  uint32_t mask;    /* the bits that are meant, at least one */
 };
 
 /* ---- contexts of the hooks ----------------------------------------------------------------- */
@@ -242,6 +259,23 @@ struct vmm_host {
   /* Optional. A table of functions by a name such as "vmm.clock/1", or NULL if the host does not
    * have it. Its type is that of the header which defines the name. */
   const void* (*get_extension)(void* host_ctx, const char* id);
+
+  /* Optional, since 1.1. Hides CPUID bits from this VM: from now on the host clears them in each
+   * table that it gives to KVM for a vCPU of the VM (KVM_SET_CPUID2), in what the VMM learns from
+   * KVM_GET_SUPPORTED_CPUID, and in its answers to get_cpuid. It sets no bit. A leaf that the guest
+   * does not have stays as it is. Calls add up; the bits stay hidden for the life of the VM. The
+   * host copies the array, and takes all of it or none. During vm_created only.
+   * 0; -ENOSPC (no room for all); -EINVAL (a reg above VMM_CPUID_EDX, a mask of 0, bits NULL or
+   * count 0). */
+  int32_t (*hide_cpuid)(void* host_ctx, vmm_vm_handle vm, const struct vmm_cpuid_bits* bits,
+                        uint32_t count);
+
+  /* Optional, since 1.1. What KVM_GET_SUPPORTED_CPUID says, before any bit is hidden: registers[] =
+   * eax, ebx, ecx, edx; all 0 for a leaf that KVM does not list. Leaf 0 names the vendor of the
+   * machine under KVM, also where the CPUID instruction or the guest's own CPUID says another.
+   * 0; -ENOENT (not known); -EINVAL (registers NULL). */
+  int32_t (*get_supported_cpuid)(void* host_ctx, vmm_vm_handle vm, uint32_t leaf, uint32_t subleaf,
+                                 uint32_t registers[4]);
 };
 
 /* ---- the plugin's descriptor and entry ----------------------------------------------------- */

@@ -76,6 +76,9 @@ void check_extensions(const Instances&, Verdicts&);  // 26
 void check_cpuid_set(const Instances&, Verdicts&);   // 32
 void check_sinks(const Instances&, Verdicts&);       // 47
 void check_deny_msrs(const Instances&, Verdicts&);   // 62
+void check_hidden(const Instances&, Verdicts&);      // 75
+void check_hide_cpuid(const Instances&, Verdicts&);  // 76
+void check_supported(const Instances&, Verdicts&);   // 77
 
 // ---- which hooks came, in which order, on which threads
 void check_null_hooks(const Instances&, Verdicts&);      // 27

@@ -5,6 +5,7 @@
 #include <array>
 #include <cerrno>
 #include <cstdint>
+#include <utility>
 
 #include "check/host/checks.hpp"
 
@@ -199,6 +200,49 @@ void check_deny_msrs(const Instances& instances, Verdicts& verdicts) {
                      "deny_msrs had no room for 40 ranges and then none for one of them: some of "
                      "the 40 were taken, or the host's own filter is full");
     }
+}
+
+void check_hidden(const Instances& instances, Verdicts& verdicts) {
+  for (const Instance* instance : of_runs(instances, {"ask"})) {
+    for (const RecordLine* line : instance->all("answer", "hidden_bit_told"))
+      verdicts.judge(*instance, number(*line, "result") != 0,
+                     "get_cpuid shows a bit that hide_cpuid hid");
+    for (const RecordLine* line : instance->all("answer", "hidden_bit_in_kvm"))
+      verdicts.judge(*instance, number(*line, "result") != 0,
+                     "KVM_GET_CPUID2 shows a bit that hide_cpuid hid");
+  }
+}
+
+void check_hide_cpuid(const Instances& instances, Verdicts& verdicts) {
+  constexpr std::array<std::pair<const char*, const char*>, 4> kRefused{{
+      {"hide_none", "a count of 0"},
+      {"hide_null", "NULL"},
+      {"hide_no_register", "a reg of 4"},
+      {"hide_no_bit", "a mask of 0"},
+  }};
+  for (const Instance* instance : of_runs(instances, {"ask"})) {
+    for (const auto& [what, words] : kRefused)
+      for (const RecordLine* line : instance->all("answer", what))
+        verdicts.judge(
+            *instance, number(*line, "result") != -EINVAL,
+            fmt::format("hide_cpuid with {} returned {}", words, number(*line, "result")));
+    for (const RecordLine* line : instance->all("answer", "hide")) {
+      const int64_t result = number(*line, "result");
+      verdicts.judge(*instance, result != 0 && result != -ENOSPC,
+                     fmt::format("hide_cpuid of one bit returned {}", result));
+    }
+  }
+}
+
+void check_supported(const Instances& instances, Verdicts& verdicts) {
+  for (const Instance* instance : of_runs(instances, {"ask"}))
+    for (const auto& [what, exists] : {std::pair{"supported", true}, {"supported_no_leaf", false}})
+      for (const RecordLine* line : instance->all("answer", what)) {
+        const std::string wrong = wrong_cpuid(*line, exists);
+        verdicts.judge(
+            *instance, !wrong.empty(),
+            fmt::format("get_supported_cpuid, leaf {}, {}", exists ? "0" : "8fffffff", wrong));
+      }
 }
 
 }  // namespace host_stub

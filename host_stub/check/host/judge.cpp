@@ -80,6 +80,9 @@ constexpr Check kChecks[] = {
     {62, check_deny_msrs, "no run 'ask', or no deny_msrs"},
     {66, check_sizes, ""},
     {67, check_larger_table, kNoRegister},
+    {75, check_hidden, "no run 'ask' with hide_cpuid in which the guest's CPUID was seen"},
+    {76, check_hide_cpuid, "no run 'ask', or no hide_cpuid"},
+    {77, check_supported, "no run 'ask', or no get_supported_cpuid"},
 };
 
 std::string subject_of(const Instances& instances) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// Hooks, their handles, VMs and threads: VMM-20, 22, 23, 25, 29, 30, 36, 37, 43, 62.
+// Hooks, their handles, VMs and threads: VMM-20, 22, 23, 25, 29, 30, 36, 37, 43, 62, 76.
 #include <dirent.h>
 #include <unistd.h>
 
@@ -398,13 +398,15 @@ void takes_impossible_results_for_errors(Findings& findings, const Subject& subj
   life->destroy();
 }
 
-void denies_in_vm_created_alone(Findings& findings, const Subject& subject) {
-  // an older kernel too, where there is more to deny
+/// Lives on the subject's KVM and on an older one, where there is more to deny; the host notes each
+/// wrong call, and `counter` is its count of calls.
+void calls_in_vm_created_alone(Findings& findings, const Subject& subject, unsigned rule,
+                               const char* name, std::atomic<uint32_t> ProbeHost::*counter) {
   Subject older = subject;
   older.kvm = "sim:linux-5.10";
   uint32_t calls = 0;
   for (const Subject* which : {&subject, static_cast<const Subject*>(&older)}) {
-    Scene scene(findings, *which, 62);
+    Scene scene(findings, *which, rule);
     const auto life = scene.live();
     if (life == nullptr) return;
     int32_t created = 0;
@@ -414,10 +416,17 @@ void denies_in_vm_created_alone(Findings& findings, const Subject& subject) {
       life->end_vm(*vm);
     }
     life->destroy();
-    calls += life->host.deny_calls;
+    calls += (life->host.*counter).load();
   }
   if (calls == 0)
-    findings.not_applicable(62, "it did not call deny_msrs, here nor on {}", older.kvm);
+    findings.not_applicable(rule, "it did not call {}, here nor on {}", name, older.kvm);
+}
+
+void denies_in_vm_created_alone(Findings& findings, const Subject& subject) {
+  calls_in_vm_created_alone(findings, subject, 62, "deny_msrs", &ProbeHost::deny_calls);
+}
+void hides_in_vm_created_alone(Findings& findings, const Subject& subject) {
+  calls_in_vm_created_alone(findings, subject, 76, "hide_cpuid", &ProbeHost::hide_calls);
 }
 
 constexpr Check kChecks[] = {
@@ -432,6 +441,7 @@ constexpr Check kChecks[] = {
     {37, vcpus_are_reset_in_parallel},
     {43, takes_impossible_results_for_errors},
     {62, denies_in_vm_created_alone},
+    {76, hides_in_vm_created_alone},
 };
 
 }  // namespace

@@ -91,14 +91,18 @@ void does_without_optional_callbacks(Findings& findings, const Subject& subject)
   const auto whole = scene.live();
   if (whole == nullptr) return;
   whole->destroy();
-  for (unsigned missing = 0; missing < 8; ++missing) {
+  for (unsigned missing = 0; missing < 32; ++missing) {
     Life life(findings, scene.plugin, scene.kvm.get());
     if ((missing & 1) != 0) life.host.table.get_cpuid = nullptr;
     if ((missing & 2) != 0) life.host.table.deny_msrs = nullptr;
     if ((missing & 4) != 0) life.host.table.get_extension = nullptr;
+    if ((missing & 8) != 0) life.host.table.hide_cpuid = nullptr;
+    if ((missing & 16) != 0) life.host.table.get_supported_cpuid = nullptr;
     lives_with(scene, life, life.host.lend(), 9,
-               fmt::format("of get_cpuid, deny_msrs, get_extension those are NULL: {}{}{}",
-                           missing & 1, (missing >> 1) & 1, (missing >> 2) & 1));
+               fmt::format("of get_cpuid, deny_msrs, get_extension, hide_cpuid and "
+                           "get_supported_cpuid those are NULL: {}{}{}{}{}",
+                           missing & 1, (missing >> 1) & 1, (missing >> 2) & 1, (missing >> 3) & 1,
+                           (missing >> 4) & 1));
   }
   for (std::size_t size = ProbeHost::kLeastSize; size < ProbeHost::kFullSize;
        size += sizeof(void*)) {

@@ -115,13 +115,7 @@ struct ProbeHost::Thunks {
     if (!me.may_call("get_cpuid", false, false)) return -ENOENT;
     if (me.check_vm("get_cpuid", vm) == nullptr) return -ENOENT;
     if (vcpu != nullptr && me.check_vcpu("get_cpuid", vcpu) == nullptr) return -ENOENT;
-    if (!me.knows_cpuid || !me.cpuid_) return -ENOENT;
-    const CpuidResult result = me.cpuid_->lookup(leaf, subleaf);
-    registers[0] = result.eax;
-    registers[1] = result.ebx;
-    registers[2] = result.ecx;
-    registers[3] = result.edx;
-    return 0;
+    return me.knows_cpuid ? me.tell_cpuid(leaf, subleaf, registers) : -ENOENT;
   }
 
   static int32_t deny_msrs(void* ctx, vmm_vm_handle vm, const vmm_msr_range* ranges,
@@ -142,6 +136,35 @@ struct ProbeHost::Thunks {
     return 0;
   }
 
+  static int32_t hide_cpuid(void* ctx, vmm_vm_handle vm, const vmm_cpuid_bits* bits,
+                            uint32_t count) noexcept {
+    ProbeHost& me = self(ctx);
+    ++me.hide_calls;
+    if (!me.may_call("hide_cpuid", false, false)) return -EINVAL;
+    if (running->function != kVmCreated)
+      me.findings_.fail(76, "hide_cpuid called in {}", running->function);
+    if (me.check_vm("hide_cpuid", vm) == nullptr) return -EINVAL;
+    if (bits == nullptr || count == 0) {
+      me.findings_.fail(76, "hide_cpuid without a bit");
+      return -EINVAL;
+    }
+    for (const vmm_cpuid_bits& one : std::span(bits, count)) {
+      if (one.reg <= VMM_CPUID_EDX && one.mask != 0) continue;
+      me.findings_.fail(76, "hide_cpuid of leaf {:#x} with reg {} and mask {:#x}", one.leaf,
+                        one.reg, one.mask);
+      return -EINVAL;
+    }
+    return 0;
+  }
+
+  static int32_t get_supported_cpuid(void* ctx, vmm_vm_handle vm, uint32_t leaf, uint32_t subleaf,
+                                     uint32_t* registers) noexcept {
+    ProbeHost& me = self(ctx);
+    if (!me.may_call("get_supported_cpuid", false, false)) return -ENOENT;
+    if (me.check_vm("get_supported_cpuid", vm) == nullptr) return -ENOENT;
+    return me.tell_cpuid(leaf, subleaf, registers);
+  }
+
   static const void* get_extension(void* ctx, const char* id) noexcept {
     ProbeHost& me = self(ctx);
     me.may_call("get_extension", true, false);
@@ -149,6 +172,16 @@ struct ProbeHost::Thunks {
     return nullptr;
   }
 };
+
+int32_t ProbeHost::tell_cpuid(uint32_t leaf, uint32_t subleaf, uint32_t* registers) const noexcept {
+  if (!cpuid_) return -ENOENT;
+  const CpuidResult result = cpuid_->lookup(leaf, subleaf);
+  registers[0] = result.eax;
+  registers[1] = result.ebx;
+  registers[2] = result.ecx;
+  registers[3] = result.edx;
+  return 0;
+}
 
 /// Whether now is a time for this callback; notes it if not.
 bool ProbeHost::may_call(const char* callback, bool in_create, bool in_destroy) noexcept {
@@ -245,6 +278,8 @@ ProbeHost::ProbeHost(Findings& findings, Kvm* kvm)
   table.get_cpuid = Thunks::get_cpuid;
   table.deny_msrs = Thunks::deny_msrs;
   table.get_extension = Thunks::get_extension;
+  table.hide_cpuid = Thunks::hide_cpuid;
+  table.get_supported_cpuid = Thunks::get_supported_cpuid;
 }
 
 ProbeHost::~ProbeHost() = default;

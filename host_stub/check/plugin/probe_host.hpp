@@ -116,6 +116,7 @@ class ProbeHost {
   std::atomic<uint32_t> log_lines{0};
   std::atomic<uint32_t> cpuid_calls{0};
   std::atomic<uint32_t> deny_calls{0};
+  std::atomic<uint32_t> hide_calls{0};
   std::atomic<uint32_t> calls{0};  ///< of any callback
   /// Requests of vCPU ioctls, the first ones.
   std::array<uint32_t, 64> vcpu_requests{};
@@ -132,6 +133,7 @@ class ProbeHost {
 
   void* new_handle(const Machine& vm, Vm* kvm_vm, Vcpu* kvm_vcpu);
   Handle* find(const void* handle) noexcept;
+  int32_t tell_cpuid(uint32_t leaf, uint32_t subleaf, uint32_t* registers) const noexcept;
   bool may_call(const char* callback, bool in_create, bool in_destroy) noexcept;
   Handle* check_vm(const char* callback, vmm_vm_handle handle) noexcept;
   Handle* check_vcpu(const char* callback, vmm_vcpu_handle handle) noexcept;

@@ -317,11 +317,15 @@ static void record_create(struct instance* me, const struct vmm_error* error) {
   const struct {
     const char* key;
     int there;
-  } callbacks[] = {
-      {"register_hooks", host->register_hooks != NULL}, {"vm_ioctl", host->vm_ioctl != NULL},
-      {"vcpu_ioctl", host->vcpu_ioctl != NULL},         {"log", host->log != NULL},
-      {"get_cpuid", host->get_cpuid != NULL},           {"deny_msrs", host->deny_msrs != NULL},
-      {"get_extension", host->get_extension != NULL}};
+  } callbacks[] = {{"register_hooks", host->register_hooks != NULL},
+                   {"vm_ioctl", host->vm_ioctl != NULL},
+                   {"vcpu_ioctl", host->vcpu_ioctl != NULL},
+                   {"log", host->log != NULL},
+                   {"get_cpuid", host->get_cpuid != NULL},
+                   {"deny_msrs", host->deny_msrs != NULL},
+                   {"get_extension", host->get_extension != NULL},
+                   {"hide_cpuid", host->hide_cpuid != NULL},
+                   {"get_supported_cpuid", host->get_supported_cpuid != NULL}};
   struct line line;
   line_begin(&line, &me->record, "create");
   line_string(&line, "run", me->run->name);

@@ -88,6 +88,7 @@ struct instance {
   char name_copy[256];
   const struct run* run;
   uint32_t msr, msr2;
+  int hides;                /* atomic: hide_cpuid hid a bit in vm_created */
   struct later_hooks hooks; /* what was registered */
   int64_t calls;
   struct vm vms[MOST_VMS];

@@ -62,16 +62,21 @@ static const uintptr_t no_capability = 0x7ffffff;
 static const uint32_t no_leaf = 0x8fffffff;
 static const uint32_t untouched = 0xdeadbeef;
 
-static void ask_cpuid(struct instance* me, int64_t call, const char* what, vmm_vm_handle vm,
-                      vmm_vcpu_handle vcpu, uint32_t leaf) {
+static void answer_cpuid(struct instance* me, int64_t call, const char* what, int32_t result,
+                         const uint32_t registers[4]) {
   static const char* const names[] = {"eax", "ebx", "ecx", "edx"};
-  uint32_t registers[4] = {untouched, untouched, untouched, untouched};
   struct line line;
-  if (!me->table.get_cpuid) return;
-  const int32_t result = me->table.get_cpuid(me->table.host_ctx, vm, vcpu, leaf, 0, registers);
   answer_begin(&line, me, call, what, result);
   for (int i = 0; i < 4; i++) line_number(&line, names[i], registers[i]);
   line_end(&line);
+}
+
+static void ask_cpuid(struct instance* me, int64_t call, const char* what, vmm_vm_handle vm,
+                      vmm_vcpu_handle vcpu, uint32_t leaf) {
+  uint32_t registers[4] = {untouched, untouched, untouched, untouched};
+  if (!me->table.get_cpuid) return;
+  answer_cpuid(me, call, what,
+               me->table.get_cpuid(me->table.host_ctx, vm, vcpu, leaf, 0, registers), registers);
 }
 
 void ask_in_create(struct instance* me) {
@@ -83,6 +88,55 @@ void ask_in_create(struct instance* me) {
   if (me->table.get_extension)
     answer(me, 0, "get_extension",
            me->table.get_extension(me->table.host_ctx, "vmm.host-conformance.none/1") != NULL);
+}
+
+/* RDRAND: no guest needs it. */
+#define HIDDEN_LEAF 1
+#define HIDDEN_BIT (UINT32_C(1) << 30)
+
+static void ask_hide(struct instance* me, int64_t call, vmm_vm_handle vm) {
+  const struct vmm_cpuid_bits good = {HIDDEN_LEAF, 0, VMM_CPUID_ECX, HIDDEN_BIT};
+  const struct vmm_cpuid_bits no_register[2] = {good, {HIDDEN_LEAF, 0, VMM_CPUID_EDX + 1, 1}};
+  const struct vmm_cpuid_bits no_bit[2] = {good, {HIDDEN_LEAF, 0, VMM_CPUID_EAX, 0}};
+  void* ctx = me->table.host_ctx;
+  if (!me->table.hide_cpuid) return;
+  answer(me, call, "hide_none", me->table.hide_cpuid(ctx, vm, &good, 0));
+  answer(me, call, "hide_null", me->table.hide_cpuid(ctx, vm, NULL, 1));
+  answer(me, call, "hide_no_register", me->table.hide_cpuid(ctx, vm, no_register, 2));
+  answer(me, call, "hide_no_bit", me->table.hide_cpuid(ctx, vm, no_bit, 2));
+  const int32_t result = me->table.hide_cpuid(ctx, vm, &good, 1);
+  if (result == 0) __atomic_store_n(&me->hides, 1, __ATOMIC_RELAXED);
+  answer(me, call, "hide", result);
+}
+
+/* The hidden bit: as the host tells it, and as KVM was given it. */
+static void ask_hidden(struct instance* me, int64_t call, vmm_vm_handle vm, vmm_vcpu_handle vcpu) {
+  enum { MOST_ENTRIES = 256 };
+  struct {
+    struct vmm_kvm_cpuid2_header header;
+    struct kvm_cpuid_entry2 entries[MOST_ENTRIES];
+  } cpuid;
+  uint32_t registers[4] = {0, 0, 0, 0};
+  if (!__atomic_load_n(&me->hides, __ATOMIC_RELAXED)) return;
+  if (me->table.get_cpuid &&
+      me->table.get_cpuid(me->table.host_ctx, vm, vcpu, HIDDEN_LEAF, 0, registers) == 0)
+    answer(me, call, "hidden_bit_told", (registers[2] & HIDDEN_BIT) != 0);
+  if (!vcpu) return;
+  memset(&cpuid, 0, sizeof cpuid);
+  cpuid.header.nent = MOST_ENTRIES;
+  if (vcpu_ioctl(me, vcpu, VMM_KVM_GET_CPUID2, &cpuid) < 0) return;
+  for (uint32_t i = 0; i < cpuid.header.nent && i < MOST_ENTRIES; i++)
+    if (cpuid.entries[i].function == HIDDEN_LEAF)
+      answer(me, call, "hidden_bit_in_kvm", (cpuid.entries[i].ecx & HIDDEN_BIT) != 0);
+}
+
+static void ask_supported(struct instance* me, int64_t call, vmm_vm_handle vm, const char* what,
+                          uint32_t leaf) {
+  uint32_t registers[4] = {untouched, untouched, untouched, untouched};
+  if (!me->table.get_supported_cpuid) return;
+  answer_cpuid(me, call, what,
+               me->table.get_supported_cpuid(me->table.host_ctx, vm, leaf, 0, registers),
+               registers);
 }
 
 static void ask_deny(struct instance* me, int64_t call, vmm_vm_handle vm) {
@@ -114,6 +168,9 @@ void ask_in_vm_created(struct instance* me, int64_t call, vmm_vm_handle vm) {
   ask_first(me, call, vm);
   ask_cpuid(me, call, "cpuid_vm", vm, NULL, 0);
   ask_deny(me, call, vm);
+  ask_hide(me, call, vm);
+  ask_supported(me, call, vm, "supported", 0);
+  ask_supported(me, call, vm, "supported_no_leaf", no_leaf);
 }
 
 int32_t sink_add(const struct vmm_msr_sink* sink, const struct vmm_msr* msrs, uint32_t count) {
@@ -135,6 +192,7 @@ void ask_in_list(struct instance* me, int64_t call, vmm_vm_handle vm,
   const struct vmm_msr half[2] = {{me->msr2, VMM_MSR_SAVED, UINT32_MAX},
                                   {me->msr, VMM_MSR_SAVED, UINT32_MAX}};
   ask_cpuid(me, call, "cpuid_list", vm, NULL, 0);
+  ask_hidden(me, call, vm, NULL);
   ask_sink(me, call, sink);
   answer(me, call, "add_required_alone", sink_add(sink, &required, 1));
   answer(me, call, "add_saved", sink_add(sink, &saved, 1));
@@ -173,6 +231,7 @@ void ask_in_reset(struct instance* me, int64_t call, const struct vm* vm,
   if (vm) {
     ask_cpuid(me, call, "cpuid_vcpu", handle, vcpu->handle, 0);
     ask_cpuid(me, call, "cpuid_no_leaf", handle, vcpu->handle, no_leaf);
+    ask_hidden(me, call, handle, vcpu->handle);
   }
   if (vcpu->batch) ask_sink(me, call, vcpu->batch);
 }
