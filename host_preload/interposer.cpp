@@ -7,6 +7,7 @@
 #include <array>
 #include <cerrno>
 #include <mutex>
+#include <new>
 #include <utility>
 
 #include "host_preload/denied_msrs.hpp"
@@ -40,7 +41,8 @@ const Interposer::Row* Interposer::row_of(uint32_t number) noexcept {
       Row{number_of(KVM_CREATE_VCPU), nullptr, &I::vcpu_made, &I::vcpu_not_made},
       Row{number_of(KVM_ENABLE_CAP), &I::keep_cap, &I::cap_enabled},
       Row{number_of(KVM_X86_SET_MSR_FILTER), &I::merge_filter, &I::filter_set},
-      Row{VMM_KVM_SET_CPUID2, nullptr, &I::cpuid_set},
+      Row{VMM_KVM_GET_SUPPORTED_CPUID, nullptr, &I::supported_cpuid_got},
+      Row{VMM_KVM_SET_CPUID2, &I::hide_cpuid, &I::cpuid_set},
       Row{VMM_KVM_SET_MSRS, nullptr, &I::state_set},
       Row{number_of(KVM_SET_SREGS), nullptr, &I::state_set},
       Row{kSetSregs2, nullptr, &I::state_set},
@@ -124,6 +126,26 @@ bool Interposer::keep_cap(KvmCall& call) noexcept {
 void Interposer::cap_enabled(KvmCall& call) noexcept {
   if (const Use<Vm> vm = registry_.vm(call.fd))
     note_vmms_cap(*vm, *static_cast<const kvm_enable_cap*>(call.vmm_arg));
+}
+
+bool Interposer::hide_cpuid(KvmCall& call) noexcept try {
+  const Use<Vcpu> vcpu = registry_.vcpu(call.fd);
+  if (!vcpu || vcpu->vm->hidden.empty() || call.arg == nullptr) return true;
+  const auto table = cpuid_entries(call.arg);
+  if (table.size() > CpuidTable::kMaxEntries) return true;  // KVM refuses it
+  CpuidCopy& copy = call.use_copy(CpuidCopy(table));
+  vcpu->vm->hidden.clear_in(copy.all());
+  return true;
+} catch (const std::bad_alloc&) {
+  call.fail(-ENOMEM);
+  return false;
+}
+
+/// KVM is asked on /dev/kvm, where no VM is named: hidden is what every VM of the process hides.
+void Interposer::supported_cpuid_got(KvmCall& call) noexcept try {
+  if (registry_.any_vm()) registry_.hidden_from_all().clear_in(cpuid_entries(call.arg));
+} catch (const std::bad_alloc&) {
+  // the VMM learns of bits that KVM_SET_CPUID2 will hide in any case
 }
 
 void Interposer::cpuid_set(KvmCall& call) noexcept {

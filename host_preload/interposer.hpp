@@ -3,8 +3,9 @@
 // What the interposed ioctl and close do: follows the life of VMs and vCPUs and calls the plugins'
 // hooks. Which ioctls it looks at is one table in interposer.cpp.
 //
-// The VMM's buffers are never written and its results never changed, but for calls that are failed
-// on purpose: KVM_CREATE_VM that a plugin refuses, KVM_X86_SET_MSR_FILTER that has no room left,
+// The VMM's buffers are never written, but for one: what KVM_GET_SUPPORTED_CPUID has just filled
+// loses the bits that plugins hide. Its results are never changed, but for calls that are failed on
+// purpose: KVM_CREATE_VM that a plugin refuses, KVM_X86_SET_MSR_FILTER that has no room left,
 // KVM_CREATE_VCPU whose kvm_run cannot be mapped. errno is what the real call left.
 #pragma once
 
@@ -43,12 +44,14 @@ class Interposer {
   // before the real call: it may get a copy of the VMM's argument. False: it is not made.
   bool merge_filter(KvmCall& call) noexcept;
   bool keep_cap(KvmCall& call) noexcept;
+  bool hide_cpuid(KvmCall& call) noexcept;
 
   // after it, where it succeeded
   void vm_made(KvmCall& call) noexcept { vm_life_.vm_made(call); }
   void vcpu_made(KvmCall& call) noexcept { vm_life_.vcpu_made(call); }
   void filter_set(KvmCall& call) noexcept;
   void cap_enabled(KvmCall& call) noexcept;
+  void supported_cpuid_got(KvmCall& call) noexcept;
   void cpuid_set(KvmCall& call) noexcept;
   void state_set(KvmCall& call) noexcept;
 

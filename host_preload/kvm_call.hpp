@@ -5,14 +5,41 @@
 
 #include <linux/kvm.h>
 
+#include <vmm/kvm_uapi.h>
+
+#include <algorithm>
 #include <cerrno>
+#include <cstddef>
 #include <cstdint>
+#include <cstring>
+#include <span>
+#include <type_traits>
+#include <utility>
 #include <variant>
+#include <vector>
 
 namespace host_preload {
 
 /// The kernel looks at the low 32 bits of a request; some callers pass it as a signed int.
 constexpr uint32_t number_of(unsigned long request) { return static_cast<uint32_t>(request); }
+
+/// A KVM_SET_CPUID2 or KVM_GET_SUPPORTED_CPUID request of our own. May throw bad_alloc.
+class CpuidCopy {
+ public:
+  explicit CpuidCopy(std::span<const kvm_cpuid_entry2> table) : entries_(table.size() + 1) {
+    const vmm_kvm_cpuid2_header header{static_cast<uint32_t>(table.size()), 0};
+    std::memcpy(data(), &header, sizeof header);
+    std::copy(table.begin(), table.end(), all().begin());
+  }
+
+  void* data() noexcept {
+    return reinterpret_cast<std::byte*>(entries_.data() + 1) - sizeof(vmm_kvm_cpuid2_header);
+  }
+  std::span<kvm_cpuid_entry2> all() noexcept { return std::span(entries_).subspan(1); }
+
+ private:
+  std::vector<kvm_cpuid_entry2> entries_;  // the header stands at the end of the first
+};
 
 struct KvmCall {
   int fd;
@@ -24,13 +51,16 @@ struct KvmCall {
   int result = 0;  ///< of the ioctl
   int error = 0;   ///< errno that it left
 
-  std::variant<std::monostate, kvm_msr_filter, kvm_enable_cap> copy;
+  std::variant<std::monostate, kvm_msr_filter, kvm_enable_cap, CpuidCopy> copy;
 
   /// From here on KVM gets a copy that is ours.
   template <typename T>
-  T& use_copy(const T& ours) noexcept {
-    T& kept = copy.emplace<T>(ours);
-    arg = &kept;
+  T& use_copy(T ours) noexcept {
+    T& kept = copy.emplace<T>(std::move(ours));
+    if constexpr (std::is_same_v<T, CpuidCopy>)
+      arg = kept.data();
+    else
+      arg = &kept;
     return kept;
   }
   bool copied() const noexcept { return arg != vmm_arg; }

@@ -32,6 +32,7 @@ Loading::Mode Loading::load() noexcept try {
   process_.store(getpid());
   log_.set_process();
   Subject self = this_process();
+  guest_pmu_ = read_command_line(own_command_line()).guest_pmu;
   config_ = read_config(read_environment(), self);
   vm_name_ = std::move(self.vm_name);
   log_result_ = log_.open(config_.log.c_str());

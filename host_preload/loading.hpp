@@ -18,6 +18,7 @@
 #include "host_kit/plugin_set.hpp"
 #include "host_preload/config.hpp"
 #include "host_preload/preload_log.hpp"
+#include "host_preload/vmm_command_line.hpp"
 
 namespace host_preload {
 
@@ -54,6 +55,8 @@ class Loading {
   /// As the VMM's command line has it; empty: it has none.
   const std::string& vm_name() const noexcept { return vm_name_; }
   ResetRule reset_rule() const noexcept { return config_.rule; }
+  /// What the VMM's command line says.
+  GuestPmu guest_pmu() const noexcept { return guest_pmu_; }
   const host_kit::PluginSet& plugins() const noexcept { return plugins_; }
 
  private:
@@ -65,6 +68,7 @@ class Loading {
   std::atomic<Mode> mode_{Mode::waiting};
   std::atomic<pid_t> process_{0};  ///< that the state below is of
   Config config_;
+  GuestPmu guest_pmu_ = GuestPmu::unsaid;
   std::string vm_name_;
   int log_result_ = 0;  ///< of PreloadLog::open, until it was said
   host_kit::PluginSet plugins_;

@@ -65,4 +65,33 @@ int32_t PluginCalls::deny_msrs(vmm_vm_handle handle, std::span<const vmm_msr_ran
   return -ENOMEM;
 }
 
+int32_t PluginCalls::hide_cpuid(vmm_vm_handle handle, std::span<const vmm_cpuid_bits> bits) noexcept
+    try {
+  Vm& vm = Vm::of(handle);
+  if (!vm.creating.load()) return -EINVAL;  // during vm_created only
+  return vm.hidden.add(bits);
+} catch (const std::bad_alloc&) {
+  return -ENOMEM;
+}
+
+int32_t PluginCalls::get_supported_cpuid(vmm_vm_handle handle, uint32_t leaf, uint32_t subleaf,
+                                         std::span<uint32_t, 4> registers) noexcept {
+  const CpuidTable& supported = Vm::of(handle).supported;
+  if (!supported.known()) return -ENOENT;
+  supported.lookup(leaf, subleaf, registers);
+  return 0;
+}
+
+uint32_t PluginCalls::guest_pmu_wanted(vmm_vm_handle handle) noexcept {
+  switch (Vm::of(handle).guest_pmu) {
+    case GuestPmu::off:
+      return VMM_GUEST_PMU_OFF;
+    case GuestPmu::on:
+      return VMM_GUEST_PMU_ON;
+    case GuestPmu::unsaid:
+      break;
+  }
+  return VMM_GUEST_PMU_UNSAID;
+}
+
 }  // namespace host_preload

@@ -21,6 +21,12 @@ class PluginCalls final : public host_kit::Host {
   bool has_msr_filter() const noexcept override { return true; }
   int32_t deny_msrs(vmm_vm_handle handle, std::span<const vmm_msr_range> ranges) noexcept override;
 
+  bool has_cpuid_hiding() const noexcept override { return true; }
+  int32_t hide_cpuid(vmm_vm_handle handle, std::span<const vmm_cpuid_bits> bits) noexcept override;
+  int32_t get_supported_cpuid(vmm_vm_handle handle, uint32_t leaf, uint32_t subleaf,
+                              std::span<uint32_t, 4> registers) noexcept override;
+  uint32_t guest_pmu_wanted(vmm_vm_handle handle) noexcept override;
+
  private:
   PreloadLog& log_;
 };

@@ -57,11 +57,10 @@ std::optional<VcpuEvent> vcpu_event(const KvmCall& call) noexcept {
   }
 }
 
-std::span<const kvm_cpuid_entry2> cpuid_entries(const void* arg) noexcept {
+std::span<kvm_cpuid_entry2> cpuid_entries(void* arg) noexcept {
   vmm_kvm_cpuid2_header header;
   std::memcpy(&header, arg, sizeof header);
-  const auto* entries =
-      reinterpret_cast<const kvm_cpuid_entry2*>(static_cast<const char*>(arg) + sizeof header);
+  auto* entries = reinterpret_cast<kvm_cpuid_entry2*>(static_cast<char*>(arg) + sizeof header);
   return {entries, header.nent};
 }
 

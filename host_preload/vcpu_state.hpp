@@ -24,8 +24,8 @@ constexpr uint32_t kSetSregs2 = number_of(KVM_SET_SREGS2);
 /// A successful vCPU ioctl. nullopt = it means nothing to the detector.
 std::optional<VcpuEvent> vcpu_event(const KvmCall& call) noexcept;
 
-/// The table that KVM_SET_CPUID2 was given.
-std::span<const kvm_cpuid_entry2> cpuid_entries(const void* arg) noexcept;
+/// The table in an argument of KVM_SET_CPUID2 or KVM_GET_SUPPORTED_CPUID.
+std::span<kvm_cpuid_entry2> cpuid_entries(void* arg) noexcept;
 
 /// KVM_SET_SREGS. struct kvm_sregs2 begins with the same fields up to cr0.
 VcpuEvent sregs_event(const kvm_sregs& sregs) noexcept;

@@ -23,7 +23,9 @@
 #include "host_kit/cpuid_table.hpp"
 #include "host_kit/msr_filter.hpp"
 #include "host_kit/plugin_instance.hpp"
+#include "host_preload/hidden_cpuid.hpp"
 #include "host_preload/reset_detector.hpp"
+#include "host_preload/vmm_command_line.hpp"
 
 namespace host_preload {
 
@@ -101,6 +103,9 @@ struct Vm : KvmObject {
   // written before the VM's descriptor is in the table, constant afterwards
   int number = -1;  ///< for log lines: the descriptor that KVM_CREATE_VM returned
   DenyList denied;
+  HiddenCpuid hidden;
+  CpuidTable supported;  ///< KVM_GET_SUPPORTED_CPUID's answer, nothing hidden
+  GuestPmu guest_pmu = GuestPmu::unsaid;
   std::vector<PluginView> plugins;
   bool exits_for_denied = false;  ///< KVM exits for them, so that they are answered by us
   bool pmu_disabled = false;      ///< a plugin set KVM_PMU_CAP_DISABLE

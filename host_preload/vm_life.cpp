@@ -8,8 +8,10 @@
 #include <new>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "host_preload/real_calls.hpp"
+#include "host_preload/vcpu_state.hpp"
 
 namespace host_preload {
 namespace {
@@ -31,6 +33,13 @@ uint32_t max_vcpus(int kvm_fd, int vm_fd) noexcept {
     if (answer > 0) return static_cast<uint32_t>(answer);
   }
   return 4;
+}
+
+/// What KVM supports; the table stays empty if KVM does not say. May throw bad_alloc.
+void read_supported_cpuid(int kvm_fd, CpuidTable& table) {
+  CpuidCopy request{std::vector<kvm_cpuid_entry2>(CpuidTable::kMaxEntries)};
+  if (real_ioctl_result(kvm_fd, VMM_KVM_GET_SUPPORTED_CPUID, request.data()) < 0) return;
+  table.assign(cpuid_entries(request.data()));
 }
 
 /// A vCPU's kvm_run, mapped a second time. Undone unless it is handed on: it would keep the VM
@@ -80,6 +89,8 @@ int32_t VmLife::start_vm(int kvm_fd, int vm_fd) {
   if (const int32_t result = loading_.admit_vm(vm_fd); result < 0) return result;
   const uint32_t bound = max_vcpus(kvm_fd, vm_fd);
   const Use<Vm> vm(registry_, registry_.make_vm(vm_fd));  // ends it, unless it is published
+  vm->guest_pmu = loading_.guest_pmu();
+  read_supported_cpuid(kvm_fd, vm->supported);
   for (const auto& instance : loading_.plugins().instances()) {
     auto view = host_kit::PluginVm::created(*instance, vm->handle(), bound);
     if (!view) {

@@ -200,9 +200,11 @@ void VmRegistry::release(Vm* vm) noexcept {
   const bool was_published = !vm->creating.load();
   while (!vm->plugins.empty()) vm->plugins.pop_back();  // vm_destroyed, the last one first
   vm->denied = DenyList{};
+  vm->supported.clear();
   if (was_published) log_.event(VMM_LOG_INFO, "vm_destroyed vm=%d", number);
   const std::lock_guard lock(pools_->mutex);
   std::erase(pools_->vms, vm);
+  vm->hidden = HiddenCpuid{};  // read by hidden_from_all until here
   pools_->free_vms.push(vm);
   live_vms_.fetch_sub(1);
 }
@@ -244,6 +246,17 @@ void VmRegistry::release(Vcpu* vcpu) noexcept {
     pools_->free_vcpus.push(vcpu);
   }
   release(vm);
+}
+
+HiddenCpuid VmRegistry::hidden_from_all() {
+  HiddenCpuid common;
+  bool first = true;
+  const std::lock_guard lock(pools_->mutex);
+  for (const Vm* vm : pools_->vms) {
+    if (vm->creating.load()) continue;  // it is still being filled
+    common = std::exchange(first, false) ? vm->hidden : common.intersection(vm->hidden);
+  }
+  return common;
 }
 
 void VmRegistry::forget_fd(int fd) noexcept {

@@ -73,6 +73,9 @@ class VmRegistry {
   /// parent's, kept and never touched again. May throw bad_alloc.
   void forget_all();
 
+  /// What all VMs that live hide; empty if there is none. May throw bad_alloc.
+  HiddenCpuid hidden_from_all();
+
   bool any_vm() const noexcept { return live_vms_.load(std::memory_order_relaxed) != 0; }
 
   void release(Vm* vm) noexcept;

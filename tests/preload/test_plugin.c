@@ -8,6 +8,9 @@
  *                                           and of which vCPU
  *   own-ioctl                               vcpu_reset calls libc's ioctl itself
  *   slow                                    vcpu_reset takes a while
+ *   hide                                    vm_created hides PerfCtrExtCore (80000001 ECX 23)
+ *   supported                               vm_created logs KVM's own 80000001 ECX
+ *   guest-pmu                               vm_created logs what the VMM was told of the PMU
  *   disable-pmu                             vm_created sets KVM_PMU_CAP_DISABLE
  * Anything else is refused with -EINVAL. It is plain C99: what it takes to write a plugin.
  */
@@ -19,6 +22,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
+#include <vmm/guest_pmu.h>
 #include <vmm/kvm_uapi.h>
 #include <vmm/plugin.h>
 
@@ -31,12 +35,15 @@ enum option {
   CPUID = 1 << 5,
   OWN_IOCTL = 1 << 6,
   SLOW = 1 << 7,
-  DISABLE_PMU = 1 << 8
+  DISABLE_PMU = 1 << 8,
+  HIDE = 1 << 9,
+  SUPPORTED = 1 << 10,
+  GUEST_PMU = 1 << 11
 };
 
-static const char* const option_names[] = {"fail-create", "fail-created", "fail-reset",
-                                           "deny",        "deny-many",    "cpuid",
-                                           "own-ioctl",   "slow",         "disable-pmu"};
+static const char* const option_names[] = {
+    "fail-create", "fail-created", "fail-reset",  "deny", "deny-many", "cpuid",
+    "own-ioctl",   "slow",         "disable-pmu", "hide", "supported", "guest-pmu"};
 enum { OPTIONS = sizeof option_names / sizeof option_names[0] };
 
 struct instance {
@@ -72,6 +79,31 @@ static int32_t deny(struct instance* me, vmm_vm_handle vm) {
                                         : me->host->deny_msrs(me->host->host_ctx, vm, pmu, 2);
 }
 
+/* What the options ask of ABI 1.1; a negated errno if the host has not got it. */
+static int32_t use_new_functions(struct instance* me, vmm_vm_handle vm) {
+  static const struct vmm_cpuid_bits core = {0x80000001, 0, VMM_CPUID_ECX, 1u << 23};
+  static const struct vmm_cpuid_bits wrong = {0x80000001, 0, 4, 1};
+  const struct vmm_host* host = me->host;
+  char text[128];
+  if ((me->options & SUPPORTED) != 0) {
+    uint32_t registers[4] = {0, 0, 0, 0};
+    const int32_t result = host->get_supported_cpuid(host->host_ctx, vm, 0x80000001, 0, registers);
+    snprintf(text, sizeof text, "supported result=%" PRId32 " core=%d", result,
+             (registers[2] >> 23) & 1);
+    say(me, text);
+  }
+  if ((me->options & GUEST_PMU) != 0) {
+    const struct vmm_guest_pmu* guest_pmu = host->get_extension(host->host_ctx, VMM_GUEST_PMU_ID);
+    if (guest_pmu == NULL) return -EOPNOTSUPP;
+    snprintf(text, sizeof text, "guest_pmu wanted=%" PRIu32, guest_pmu->wanted(host->host_ctx, vm));
+    say(me, text);
+  }
+  if ((me->options & HIDE) == 0) return 0;
+  if (host->hide_cpuid == NULL) return -EOPNOTSUPP;
+  if (host->hide_cpuid(host->host_ctx, vm, &wrong, 1) != -EINVAL) return -EPROTO;
+  return host->hide_cpuid(host->host_ctx, vm, &core, 1);
+}
+
 static int32_t vm_created(void* ctx, const struct vmm_vm* vm, void** vm_ctx,
                           struct vmm_error* error) {
   struct instance* me = ctx;
@@ -91,6 +123,8 @@ static int32_t vm_created(void* ctx, const struct vmm_vm* vm, void** vm_ctx,
     if (me->host->vm_ioctl(me->host->host_ctx, vm->handle, (uint32_t)KVM_ENABLE_CAP, &cap) < 0)
       return refuse(error, -EIO, "KVM_ENABLE_CAP failed");
   }
+  if (use_new_functions(me, vm->handle) < 0)
+    return refuse(error, -EIO, "a function of ABI 1.1 failed");
   mine = malloc(sizeof *mine);
   if (mine == NULL) return -ENOMEM;
   mine->handle = vm->handle;

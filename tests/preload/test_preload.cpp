@@ -638,6 +638,45 @@ BOOST_AUTO_TEST_CASE(a_filter_without_room_is_refused_and_the_old_one_stays) {
   BOOST_TEST(contains(play(" vm filter:2", "deny-many").out, "filter result=-1"));
 }
 
+// ---- hidden CPUID, and what the VMM was told
+// -----------------------------------------------------
+
+BOOST_AUTO_TEST_CASE(hidden_cpuid_bits_reach_neither_the_vmm_nor_kvm) {
+  if (!kSimulated) {
+    std::printf("SKIPPED: shown on the simulated KVM, which offers the bit\n");
+    return;
+  }
+  const std::string script =
+      " vm vcpu:0 cpuid:0 getcpuid:0 fullcpuid:0 getcpuid:0 run:0 fullcpuid:0 getcpuid:0" +
+      kReadCore;
+  const ProcessResult plain = play(script, "supported");
+  BOOST_TEST(count(plain.out, "getcpuid core=1") == 3);
+  BOOST_TEST(contains(plain.out, kRead));
+  BOOST_TEST(contains(plain.err, "supported result=0 core=1"));
+
+  const ProcessResult hidden = play(script, "hide,supported,cpuid");
+  BOOST_TEST(hidden.status == 0);
+  BOOST_TEST(count(hidden.out, "getcpuid core=0") == 3);
+  // the VMM's own table stays as it is, and KVM finds the one after KVM_RUN to be the same
+  BOOST_TEST(count(hidden.out, "fullcpuid result=0 core=1") == 2);
+  BOOST_TEST(contains(hidden.err, "supported result=0 core=1"));
+  const std::size_t ecx = plain.out.find("cpuid ecx=") + 10;
+  const auto offered = std::stoul(plain.out.substr(ecx), nullptr, 16);
+  const auto shown = std::stoul(hidden.out.substr(hidden.out.find("cpuid ecx=") + 10), nullptr, 16);
+  BOOST_TEST(shown == (offered & ~(1ul << 23)));
+  std::ostringstream asked;
+  asked << "cpuid result=0 ecx=" << std::hex << shown;
+  BOOST_TEST(contains(hidden.err, asked.str()));
+}
+
+BOOST_AUTO_TEST_CASE(plugins_learn_what_the_vmm_was_told_of_the_pmu) {
+  NEEDS_KVM();
+  // the VMM's own words are its script: one that says nothing of a PMU
+  BOOST_TEST(contains(play(" vm vcpu:0", "guest-pmu").err, "guest_pmu wanted=0"));
+  BOOST_TEST(contains(play(" -cpu host,-pmu vm", "guest-pmu").err, "guest_pmu wanted=1"));
+  BOOST_TEST(contains(play(" -cpu host,pmu=on vm", "guest-pmu").err, "guest_pmu wanted=2"));
+}
+
 // ---- what a plugin set and the VMM would undo --------------------------------------------------
 
 BOOST_AUTO_TEST_CASE(a_vpmu_that_a_plugin_switched_off_stays_off) {

@@ -6,7 +6,10 @@
 //   vm                 KVM_CREATE_VM, becomes the current VM; on an error prints it, and KVM's
 //                      descriptors that are open all the same, and ends (3)
 //   vcpu:I             KVM_CREATE_VCPU I of the current VM
-//   cpuid:I            KVM_SET_CPUID2 with what KVM supports
+//   cpuid:I            KVM_SET_CPUID2 with what KVM supports; prints 80000001 ECX
+//   fullcpuid:I        the same with PerfCtrExtCore set, whatever KVM says; prints the bit as the
+//                      VMM's table has it then
+//   getcpuid:I         KVM_GET_CPUID2: prints the bit
 //   sregs:I:WHERE      KVM_SET_SREGS; WHERE = reset, low (reset with base f0000), boot, guest
 //   sregs2:I:WHERE     the same with KVM_SET_SREGS2; where KVM has none it says so and ends (77)
 //   regs:I:WHERE       KVM_SET_REGS; reset, boot, guest (reads MSR c0010000), core (c0010200), late
@@ -93,6 +96,7 @@ struct Machine {
   int kvm = -1;
   std::vector<std::unique_ptr<Vm>> vms;
   Vm* vm = nullptr;
+  bool cpu_model_follows = false;
 };
 
 void add_memory(int vm, uint32_t slot, uint64_t address, std::size_t size,
@@ -176,6 +180,34 @@ void set_cpuid(Context& context) {
     if (cpuid.entries[i].function == 0x80000001)
       std::printf("cpuid ecx=%x\n", cpuid.entries[i].ecx);
   check(ioctl(context.vcpu().fd, VMM_KVM_SET_CPUID2, &cpuid), "KVM_SET_CPUID2");
+}
+
+constexpr uint32_t kCoreBit = 1u << 23;  // of 80000001 ECX
+
+struct CpuidRequest {
+  vmm_kvm_cpuid2_header header{256, 0};
+  std::array<kvm_cpuid_entry2, 256> entries{};
+
+  kvm_cpuid_entry2& extended() {
+    for (uint32_t i = 0; i < header.nent; ++i)
+      if (entries[i].function == 0x80000001) return entries[i];
+    std::printf("no leaf 80000001\n");
+    std::exit(2);
+  }
+};
+
+void set_full_cpuid(Context& context) {
+  CpuidRequest cpuid;
+  check(ioctl(context.machine.kvm, VMM_KVM_GET_SUPPORTED_CPUID, &cpuid), "GET_SUPPORTED_CPUID");
+  cpuid.extended().ecx |= kCoreBit;
+  const int result = ioctl(context.vcpu().fd, VMM_KVM_SET_CPUID2, &cpuid);
+  std::printf("fullcpuid result=%d core=%d\n", result, (cpuid.extended().ecx & kCoreBit) != 0);
+}
+
+void get_cpuid(Context& context) {
+  CpuidRequest cpuid;
+  check(ioctl(context.vcpu().fd, VMM_KVM_GET_CPUID2, &cpuid), "KVM_GET_CPUID2");
+  std::printf("getcpuid core=%d\n", (cpuid.extended().ecx & kCoreBit) != 0);
 }
 
 struct Place {
@@ -435,10 +467,12 @@ struct Step {
   const char* verb;
   void (*play)(Context&);
 };
-constexpr std::array<Step, 29> kSteps{{
+constexpr std::array<Step, 31> kSteps{{
     {"vm", make_vm},
     {"vcpu", make_vcpu},
     {"cpuid", set_cpuid},
+    {"fullcpuid", set_full_cpuid},
+    {"getcpuid", get_cpuid},
     {"sregs", set_sregs},
     {"sregs2", set_sregs2},
     {"regs", set_regs},
@@ -481,6 +515,10 @@ std::vector<std::string> split(const std::string& text) {
 void play(Machine& machine, const std::string& text) {
   Context context{machine, split(text)};
   const std::string verb = context.words[0];
+  if (verb == "-cpu" || machine.cpu_model_follows) {  // words of other VMMs, for the plugins
+    machine.cpu_model_follows = verb == "-cpu";
+    return;
+  }
   if (verb == "fork") return fork_rest(context);
   if (verb == "thread") {
     std::thread([&] { play(machine, text.substr(7)); }).join();
