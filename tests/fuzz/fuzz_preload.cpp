@@ -10,6 +10,7 @@
 #include <linux/kvm.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <unistd.h>
 #include <vmm/kvm_uapi.h>
 #include <vmm/plugin.h>
 
@@ -688,6 +689,7 @@ struct World {
     }
     if (request == static_cast<uint32_t>(KVM_RUN)) return kernel_run(*file);
     if (request == static_cast<uint32_t>(KVM_CREATE_VCPU) ||
+        request == static_cast<uint32_t>(KVM_ENABLE_CAP) ||
         request == static_cast<uint32_t>(KVM_X86_SET_MSR_FILTER))
       return -EINVAL;
     if (fail_next != 0) return -std::exchange(fail_next, 0);
@@ -867,6 +869,7 @@ int real_ioctl_result(int fd, unsigned long request, void* arg) noexcept {
   return world()->kernel_ioctl(fd, static_cast<uint32_t>(request), arg);
 }
 int real_close(int fd) noexcept {
+  if (!fake(fd)) return ::close(fd);
   return world()->kernel.fds.erase(fd) != 0 ? 0 : failed(EBADF, -1);
 }
 
