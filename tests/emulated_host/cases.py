@@ -1,4 +1,4 @@
-"""The table of cases (cases.ini): how a case is run in a host, and how its guest's lines are judged."""
+"""The table of cases (cases.ini): how a case is run in a host, how its guest's lines are judged."""
 import configparser
 import pathlib
 import re

@@ -13,14 +13,19 @@ from hosts import CannotBeDone, Host, Machine, say
 SOURCE = pathlib.Path(__file__).resolve().parents[2]
 
 
+class OneLineErrors(argparse.ArgumentParser):
+    def error(self, message):
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
 def arguments(words):
     command = []
     if "--" in words:
         command = words[words.index("--") + 1:]
         words = words[:words.index("--")]
-    parser = argparse.ArgumentParser(prog="tests/emulated_host/run.sh", allow_abbrev=False)
+    parser = OneLineErrors(prog="tests/emulated_host/run.sh", allow_abbrev=False)
     parser.add_argument("what", nargs="?", choices=("all", "short"),
-                        help="all cases on all hosts, or the short list on the chosen host")
+                        help="all cases on all hosts, or the short list")
     parser.add_argument("--kernel", choices=hosts.KERNELS, help="of the host; 6.12 if not given")
     parser.add_argument("--perfmonv2", type=int, choices=range(1, 7), metavar="N", default=0,
                         help="a host with PerfMonV2 and N counters, 1 to 6")
@@ -28,7 +33,8 @@ def arguments(words):
                         help="mediated vPMU: the newest kernel, with PerfMonV2")
     parser.add_argument("--stock-qemu", action="store_true",
                         help="Debian's own QEMU, nothing built; Linux 5.10 stores PMU registers")
-    parser.add_argument("--case", action="append", metavar="NAME", help="only this; may repeat")
+    parser.add_argument("--case", action="append", metavar="NAME", 
+                        help="only this, or only a side of it, NAME/with; may repeat")
     parser.add_argument("--list", action="store_true", help="names the cases")
     parser.add_argument("--no-plugin", action="store_true",
                         help="the cases as with the plugin, but without it: they must fail")
@@ -42,8 +48,10 @@ def arguments(words):
         parser.error("no COMMAND after --")
     table = cases.read()
     for name in given.case or ():
-        if name not in table:
-            parser.error(f"no case '{name}'; there are: {' '.join(table)}")
+        case, _, side = name.partition("/")
+        if case not in table or side not in ("", *table[case].sides()):
+            parser.error(f"no case '{name}'; there are: {' '.join(table)}; each has the sides "
+                         "NAME/without and NAME/with, or one of them")
     if given.mediated:
         if given.kernel not in (None, "newest"):
             parser.error("--mediated: only the newest kernel has a mediated vPMU")
@@ -76,26 +84,54 @@ def pass_on(data):
     sys.stdout.buffer.flush()
 
 
-def run_cases(given, host, chosen):
+class Progress:
+    """Says on stderr when a case has ended."""
+
+    def __init__(self):
+        self._text, self._begin = b"", time.monotonic()
+
+    def __call__(self, data):
+        self._text += data
+        while b"\nCASE-ENDS" in self._text:
+            case, _, self._text = self._text.partition(b"\nCASE-ENDS")
+            name = case.rpartition(b"CASE-BEGINS ")[2].split(b"\n")[0].decode(errors="replace")
+            say(f"[{time.monotonic() - self._begin:4.0f} s] {name} has run")
+
+
+def choose(given, table):
+    """The pairs of case and side that the arguments name."""
+    wanted = given.case or [name for name, case in table.items()
+                            if case.short or given.what != "short"]
+    runs = []
+    for name in wanted:
+        name, _, side = name.partition("/")
+        runs += [(table[name], each) for each in table[name].sides() if side in ("", each)]
+    return [(case, side) for case, side in runs if side == "with" or not given.no_plugin]
+
+
+def run_cases(given, host, runs):
     """Cases in one host; the names of those that failed."""
     tags = host.tags()
-    chosen = [case for case in chosen if case.is_for(tags)]
+    runs = [(case, side) for case, side in runs if case.is_for(tags)]
+    if not runs:
+        sys.exit(f"none of these cases is for {host}: see \"hosts\" in cases.ini")
+    chosen = {case for case, _ in runs}
     kernels = {case.guest_kernel() for case in chosen} | {"6.1"}
     host.prepare(given.folder, sorted(kernels))
     sid = None
     if any(case.needs_sid for case in chosen):
         hosts.script("sid_qemu.sh", given.folder, given.build)
         sid = given.folder / "sid/root.cpio"
-    runs = [(case, side) for case in chosen for side in case.sides()
-            if side == "with" or not given.no_plugin]
     plan = ". /lib.sh\nhost_facts\n" + "".join(
         case.command(side, plugin=not given.no_plugin) + "\n" for case, side in runs)
     print(f"== {host}", flush=True)
     results, crashes = {}, collections.Counter()
+    progress = Progress()
     with Machine(host, given.folder, given.build, sid=sid) as machine:
         begin = time.monotonic()
         for _ in range(2 * hosts.TRIES):
-            status, text = machine.run(plan, done=[f"{case.name} {side}" for case, side in results])
+            status, text = machine.run(plan, done=[f"{case.name} {side}" for case, side in results],
+                                       output=progress)
             take(text, runs, results, crashes)
             if status is not None and len(results) == len(runs):
                 break
@@ -123,11 +159,12 @@ def take(text, runs, results, crashes):
 
 
 def report(runs, results, tags):
-    failed = []
+    failed, before = [], None
     for case, side in runs:
         result = results.get((case, side))
-        if side == case.sides()[0] or len(results) < len(runs):
+        if case is not before:
             print(f"-- {case.name}: {case.shows}")
+        before = case
         if result is None:
             failed.append(f"{case.name} {side}")
             print(f"{side:8} was not run")
@@ -165,12 +202,10 @@ def main():
     host = Host(given.kernel, given.perfmonv2, given.mediated, given.stock_qemu)
     if given.command:
         return run_command(given, host)
-    chosen = [table[name] for name in given.case] if given.case else list(table.values())
-    if given.what == "short":
-        chosen = [case for case in chosen if case.short]
+    runs = choose(given, table)
     failed = []
     for host in ALL_HOSTS if given.what == "all" else [host]:
-        failed += [f"{host}: {name}" for name in run_cases(given, host, chosen)]
+        failed += [f"{host}: {name}" for name in run_cases(given, host, runs)]
     if given.no_plugin:
         print(f"{len(failed)} cases failed without the plugin")
         return 0 if failed else 1

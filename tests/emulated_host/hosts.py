@@ -148,7 +148,7 @@ class Machine:
         pack(extra, initrd)
 
     def run(self, plan, done=(), output=None):
-        """Boots, runs the plan. Returns (its exit status or None: the emulation ended, its text)."""
+        """Boots and runs the plan: its status (None: the emulation ended) and what it printed."""
         self._image(plan, done)
         console, out = self._work / "console", self._work / "out"
         for file in (console, out):

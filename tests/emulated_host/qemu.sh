@@ -2,9 +2,9 @@
 # Builds QEMU with the emulated AMD core PMU, the smallest that serves, as
 # FOLDER/qemu/qemu-system-x86_64:
 #   bash tests/emulated_host/qemu.sh FOLDER
-# from Debian 12's source package and qemu_patch/; 3 to 4 minutes on two cores. What was built before
-# is kept until the patch, this script or the version of Debian's package changes. Exit status 77,
-# with a line "SKIPPED: reason", where it cannot be done.
+# from Debian 12's source package and qemu_patch/; 3 to 4 minutes on two cores. What was built
+# before is kept until the patch, this script or the version of Debian's package changes. Exit
+# status 77, with a line "SKIPPED: reason", where it cannot be done.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source=tests/emulated_host/suite.sh

@@ -56,6 +56,12 @@ if [[ $tests ]]; then
       --exclude=ensurepip --exclude=pydoc_data --exclude='config-*' --exclude=tkinter . |
       tar xf - -C "$root$folder"
   done
+  # the one that the build found may be another
+  python=$(sed -n 's/^_Python3_EXECUTABLE:INTERNAL=//p' "$build/CMakeCache.txt")
+  if [[ $python && ! -e $root$python ]]; then
+    mkdir -p "$root$(dirname "$python")"
+    ln -s /usr/bin/python3 "$root$python"
+  fi
   for folder in /usr/share/cmake-*; do # ctest only looks whether it is there
     mkdir -p "$root$folder/Modules"
     cp "$folder/Modules/CMake.cmake" "$root$folder/Modules/"
@@ -83,6 +89,7 @@ ln -s "$source" "$root/source"
 
 echo 'root:x:0:0:root:/root:/bin/sh' >"$root/etc/passwd"
 echo 'root:x:0:' >"$root/etc/group"
+: >"$root/etc/emulated_host" # for a test that wants to know where it is
 cp "$here"/host/* "$root/"
 chmod +x "$root/init"
 (cd "$root" && find . | cpio -o -H newc --quiet) >"$out"

@@ -4,8 +4,8 @@
 #   bash tests/emulated_host/run.sh [--kernel 5.10|6.1|6.12|newest] [--perfmonv2 N] [--mediated]
 #                                   [--stock-qemu] [--case NAME]... [--list] [all|short]
 #                                   [-- COMMAND...]
-# runs the cases of cases.ini, or COMMAND in the host, where the build tree is at its own path; passes
-# on its output and exit status. "all" is every case on every host. Exit status 77, with a line
-# "SKIPPED: reason", where it cannot be done. README.md has the rest.
+# runs the cases of cases.ini, or COMMAND in the host, where the build tree is at its own path;
+# passes on its output and exit status. "all" is every case on every host. Exit status 77, with a
+# line "SKIPPED: reason", where it cannot be done. README.md has the rest.
 set -euo pipefail
 exec python3 -B "$(dirname "$0")/emulated_host.py" "$@"

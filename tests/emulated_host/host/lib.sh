@@ -41,6 +41,19 @@ vmm() {
 
 monitor() { echo "$*" >/tmp/monitor.in; }
 
+# monitor_until ANSWER COMMAND...: gives the command and asks for the status until the monitor says so
+monitor_until() {
+  answer=$1 i=0
+  shift
+  : >/tmp/monitor.log
+  while ! grep -q "$answer" /tmp/monitor.log && kill -0 "$vmm" && [ $i -lt 120 ]; do
+    i=$((i + 1))
+    monitor "$*"
+    monitor info status
+    sleep 1
+  done 2>/dev/null
+}
+
 # wait_for LINE COUNT: until the guest has said a line that begins so, so often; false after 120 s
 wait_for() {
   i=0
@@ -95,15 +108,11 @@ migration() {
   if wait_for GUEST-STAYS 1 && wait_for CYCLES 2; then
     monitor stop
     monitor 'migrate "exec:cat >/tmp/state"'
-    while ! grep -q 'status: completed' /tmp/monitor.log && kill -0 "$vmm"; do
-      sleep 1
-      monitor info migrate
-    done
+    monitor_until 'status: completed' info migrate
     end_vmm
     echo MIGRATED >>/tmp/guest.log
     vmm "$@" -incoming 'exec:cat /tmp/state'
-    sleep 2
-    monitor cont
+    monitor_until 'status: running' cont # which does nothing before all of the file is read
     wait_for CYCLES "$(again CYCLES)" && wait_for CYCLES "$(again CYCLES)" && reset_it
   else
     false
