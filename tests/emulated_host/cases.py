@@ -8,9 +8,9 @@ HERE = pathlib.Path(__file__).resolve().parent
 SIDES = ("without", "with")
 GUEST_LINE = "console=ttyS0 loglevel=3 panic=-1 nokaslr sysrq_always_enabled nmi_watchdog=1"
 # What a guest or a host says when the emulation went wrong: nothing that the product could cause.
-CRASH = re.compile(r"\b(Oops|BUG:|Kernel panic(?! - not syncing: sysrq)|general protection|double fault|segfault|"
-                   r"invalid opcode|KVM internal error|KVM: entry failed|rcu_\w+ detected stall|"
-                   r"soft lockup|Code: [0-9a-f]{2} )")
+CRASH = re.compile(r"\b(Oops|BUG:|Kernel panic(?! - not syncing: sysrq)|general protection|"
+                   r"double fault|segfault|invalid opcode|KVM internal error|"
+                   r"KVM: entry failed|rcu_\w+ detected stall|soft lockup)")
 
 
 def read():
