@@ -119,6 +119,7 @@ tl::expected<LaunchOptions, std::string> parse_launch(const std::vector<std::str
   std::vector<std::string> words{"vmm-run"};
   words.insert(words.end(), arguments.begin(), arguments.end());
   std::vector<char*> argv;
+  argv.reserve(words.size() + 1);
   for (std::string& word : words) argv.push_back(word.data());
   argv.push_back(nullptr);
   const int argc = static_cast<int>(words.size());
@@ -199,6 +200,7 @@ std::string join_plugins(const std::vector<std::string>& plugins) {
 
 std::string join_plugins(const std::vector<host_kit::PluginSpec>& plugins) {
   std::vector<std::string> texts;
+  texts.reserve(plugins.size());
   for (const host_kit::PluginSpec& plugin : plugins)
     texts.push_back(plugin.file + (plugin.options.empty() ? "" : "," + plugin.options));
   return join_plugins(texts);

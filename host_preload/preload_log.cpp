@@ -97,7 +97,7 @@ int PreloadLog::open_journal(const char* socket_path) noexcept {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   if (std::strlen(socket_path) >= sizeof address.sun_path) return -ENAMETOOLONG;
-  std::strcpy(address.sun_path, socket_path);
+  std::memcpy(address.sun_path, socket_path, std::strlen(socket_path) + 1);
   const int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (fd < 0) return -errno;
   if (connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {

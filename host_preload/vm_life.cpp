@@ -115,7 +115,7 @@ void VmLife::say_ready(const Vm& vm) {
     plugins += (plugins.empty() ? "" : ", ") + std::string(plugin.instance->name()) + " " +
                plugin.instance->version();
   }
-  log_.event(kLogNotice, "vm_ready vm=%d name=\"%s\" plugins=\"%s\"", vm.number,
+  log_.event(kLogNotice, R"(vm_ready vm=%d name="%s" plugins="%s")", vm.number,
              loading_.vm_name().c_str(), plugins.c_str());
 }
 

@@ -138,7 +138,7 @@ tl::expected<Config, std::string> judge_config(const LaunchOptions& options,
 }
 
 Result judge_kvm(const LaunchOptions& options) {
-  const Result result = check_kvm();
+  Result result = check_kvm();
   if (result || options.require_kvm || options.check_only) return result;
   // a VMM that is asked what it can do, or that emulates, needs no KVM
   std::fprintf(stderr, "vmm-run: warning: %s; no plugin will be called\n", result.error().c_str());
