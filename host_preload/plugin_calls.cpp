@@ -68,7 +68,7 @@ int32_t PluginCalls::deny_msrs(vmm_vm_handle handle, std::span<const vmm_msr_ran
 int32_t PluginCalls::hide_cpuid(vmm_vm_handle handle, std::span<const vmm_cpuid_bits> bits) noexcept
     try {
   Vm& vm = Vm::of(handle);
-  if (!vm.creating.load()) return -EINVAL;  // during vm_created only
+  if (!vm.creating.load()) return -EINVAL;  // as deny_msrs
   return vm.hidden.add(bits);
 } catch (const std::bad_alloc&) {
   return -ENOMEM;

@@ -156,7 +156,7 @@ void check_preload_host(Device device) {
                      kStart + kStart + " closevcpu:0 closevm use:0 closevcpu:0 closevm");
   });
   // it has no list to add to, lends no batch, and is not the program (7)
-  Rules absent{7, 36, 47, 50, 51, 52, 55, 56, 57, 59, 75, 76};
+  Rules absent{7, 36, 47, 50, 51, 52, 55, 56, 57, 59};
   Rules failed;
   if (kLinked) {  // there it is in the program, which has no marker
     absent.erase(7);
