@@ -13,7 +13,7 @@
 namespace host_preload {
 
 Loading::Loading(std::string library_folder, host_kit::Host& host, PreloadLog& log)
-    : library_folder_(std::move(library_folder)), log_(log), plugins_(host) {}
+    : library_folder_(std::move(library_folder)), log_(log), host_(host), plugins_(host) {}
 
 void Loading::ensure_loaded() noexcept {
   Mode mode = mode_.load(std::memory_order_acquire);
@@ -45,6 +45,7 @@ Loading::Mode Loading::load() noexcept try {
   plugins_.load(config_.plugins, plugin_folders(library_folder_));
   for (const auto& instance : plugins_.instances())
     log_.event(VMM_LOG_INFO, "plugin_loaded plugin=%s", instance->name());
+  make_status_page();
   return Mode::active;
 } catch (const std::bad_alloc&) {
   plugins_.add_problem({-ENOMEM, "out of memory"});
@@ -61,7 +62,17 @@ bool Loading::renew_after_fork() {
   log_.set_process();
   plugins_.renew();
   process_.store(self);
+  make_status_page();
   return true;
+}
+
+void Loading::make_status_page() noexcept {
+  const int code = status_.create(process_.load(), host_.name(), plugins_.instances());
+  if (code < 0)
+    log_.event(VMM_LOG_WARNING,
+               "status_failed errno=%d reason=\"svm-pmu status cannot see what this process's VMs "
+               "have\"",
+               -code);
 }
 
 int32_t Loading::admit_vm(int vm_fd) noexcept {

@@ -18,6 +18,7 @@
 #include "host_kit/plugin_set.hpp"
 #include "host_preload/config.hpp"
 #include "host_preload/preload_log.hpp"
+#include "host_preload/status_page.hpp"
 #include "host_preload/vmm_command_line.hpp"
 
 namespace host_preload {
@@ -59,9 +60,13 @@ class Loading {
   GuestPmu guest_pmu() const noexcept { return guest_pmu_; }
   const host_kit::PluginSet& plugins() const noexcept { return plugins_; }
 
+  /// This process's page for who looks from outside; VMs are added to it when they are made.
+  StatusPage& status() noexcept { return status_; }
+
  private:
   Mode load() noexcept;
   int32_t refuse_by_problems(int vm_fd) noexcept;
+  void make_status_page() noexcept;
 
   const std::string library_folder_;
   PreloadLog& log_;
@@ -71,7 +76,9 @@ class Loading {
   GuestPmu guest_pmu_ = GuestPmu::unsaid;
   std::string vm_name_;
   int log_result_ = 0;  ///< of PreloadLog::open, until it was said
+  host_kit::Host& host_;
   host_kit::PluginSet plugins_;
+  StatusPage status_;
 };
 
 }  // namespace host_preload

@@ -5,6 +5,7 @@
 
 #include "host_preload/inside.hpp"
 #include "host_preload/real_calls.hpp"
+#include "host_preload/vm_status.hpp"
 
 namespace host_preload {
 
@@ -31,7 +32,9 @@ void VcpuResets::call_hooks(Vcpu& vcpu, int fd, ResetAction action) noexcept {
     log_.event(result < 0 ? VMM_LOG_ERROR : VMM_LOG_INFO,
                "vcpu_reset vm=%d vcpu=%u plugin=%s result=%d rule=%s", vcpu.vm->number, vcpu.index,
                plugin.instance->name(), result, reset_action_name(action));
+    count_reset(vcpu.vm->status, result);
   }
+  say_states(*vcpu.vm);  // a plugin may learn something at a reset
 }
 
 }  // namespace host_preload

@@ -25,6 +25,7 @@
 #include "host_kit/plugin_instance.hpp"
 #include "host_preload/hidden_cpuid.hpp"
 #include "host_preload/reset_detector.hpp"
+#include "host_preload/status_page.hpp"
 #include "host_preload/vmm_command_line.hpp"
 
 namespace host_preload {
@@ -92,6 +93,7 @@ class FreeList {
 struct PluginView {
   const host_kit::PluginInstance* instance;
   std::unique_ptr<host_kit::PluginVm> vm;
+  const char* said;  ///< the state that the status page shows; guarded by the Vm's mutex
 };
 
 struct Vm : KvmObject {
@@ -109,6 +111,7 @@ struct Vm : KvmObject {
   std::vector<PluginView> plugins;
   bool exits_for_denied = false;  ///< KVM exits for them, so that they are answered by us
   bool pmu_disabled = false;      ///< a plugin set KVM_PMU_CAP_DISABLE
+  StatusVm* status = nullptr;     ///< its entry in the status page; nullptr: none
 
   std::atomic<int> fd{-1};                    ///< a descriptor of it; -1 once that was closed
   std::atomic<bool> answered_an_exit{false};  ///< the first answer is worth a line

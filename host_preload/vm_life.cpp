@@ -12,6 +12,7 @@
 
 #include "host_preload/real_calls.hpp"
 #include "host_preload/vcpu_state.hpp"
+#include "host_preload/vm_status.hpp"
 
 namespace host_preload {
 namespace {
@@ -99,10 +100,12 @@ int32_t VmLife::start_vm(int kvm_fd, int vm_fd) {
                  instance->name(), -code, view.error().text.c_str());
       return code;
     }
-    vm->plugins.push_back({instance.get(), std::move(*view)});
+    vm->plugins.push_back({instance.get(), std::move(*view), nullptr});
     log_.event(VMM_LOG_INFO, "vm_created vm=%d plugin=%s result=0", vm_fd, instance->name());
   }
   say_ready(*vm);
+  vm->status = loading_.status().add_vm(vm_fd);
+  say_states(*vm);
   registry_.publish(*vm);
   return 0;
 }

@@ -14,6 +14,7 @@
 #include <cstring>
 #include <new>
 #include <optional>
+#include <utility>
 
 #include "host_preload/real_calls.hpp"
 
@@ -199,6 +200,7 @@ void VmRegistry::release(Vm* vm) noexcept {
   const int number = vm->number;
   const bool was_published = !vm->creating.load();
   while (!vm->plugins.empty()) vm->plugins.pop_back();  // vm_destroyed, the last one first
+  end_vm(std::exchange(vm->status, nullptr));
   vm->denied = DenyList{};
   vm->supported.clear();
   if (was_published) log_.event(VMM_LOG_INFO, "vm_destroyed vm=%d", number);

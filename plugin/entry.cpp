@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
 #include <memory>
 #include <new>
 
@@ -15,6 +16,7 @@
 #include "pmu_reset.hpp"
 #include "pmu_state.hpp"
 #include "vm.hpp"
+#include "vm_state.hpp"
 
 namespace svm_pmu {
 namespace {
@@ -127,7 +129,9 @@ int32_t create(const vmm_host* table, const char* text, void** ctx, vmm_error* e
 
 void destroy(void* ctx) noexcept { delete static_cast<Instance*>(ctx); }
 
-const void* get_extension(const char*) noexcept { return nullptr; }
+const void* get_extension(const char* id) noexcept {
+  return id != nullptr && std::strcmp(id, VMM_VM_STATE_ID) == 0 ? &kVmStateExtension : nullptr;
+}
 
 constexpr vmm_plugin kDescriptor = {
     .struct_size = sizeof(vmm_plugin),

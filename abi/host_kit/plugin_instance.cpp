@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <cstddef>
 #include <cstring>
 
 #include "host_kit/abi_struct.hpp"
@@ -38,6 +39,15 @@ PluginError make_error(const char* name, const char* function, int32_t code,
   std::string text = buffer.text();
   if (text.empty()) text = std::string(function) + " failed: " + std::strerror(-code);
   return {code, std::string(name) + ": " + text};
+}
+
+/// The plugin's vmm_vm_state; nullptr if it has none.
+const vmm_vm_state* state_extension(const vmm_plugin& descriptor) noexcept {
+  if (descriptor.get_extension == nullptr) return nullptr;
+  const auto* state = static_cast<const vmm_vm_state*>(descriptor.get_extension(VMM_VM_STATE_ID));
+  constexpr uint32_t kLeast = offsetof(vmm_vm_state, state) + sizeof(vmm_vm_state::state);
+  return state != nullptr && state->struct_size >= kLeast && state->state != nullptr ? state
+                                                                                     : nullptr;
 }
 
 }  // namespace
@@ -170,6 +180,7 @@ tl::expected<std::unique_ptr<PluginInstance>, PluginError> PluginInstance::creat
         -EPROTO, std::string(me->name()) + ": create returned 0 without registering hooks"});
   }
   if (ctx != me->ctx_) me->breach("create and register_hooks disagree on ctx");
+  me->state_ = state_extension(descriptor);
   return me;
 }
 
@@ -272,6 +283,12 @@ int32_t PluginVm::vcpu_reset(uint32_t index, vmm_vcpu_handle vcpu,
   if (hooks.vcpu_reset == nullptr) return 0;
   const vmm_vcpu context{sizeof(vmm_vcpu), index, 0, 0, vcpu, batch};
   return instance_.checked("vcpu_reset", hooks.vcpu_reset(instance_.ctx_, vm_ctx_, &context));
+}
+
+const char* PluginVm::state() const noexcept {
+  if (instance_.state_ == nullptr) return "";
+  const char* word = instance_.state_->state(instance_.ctx_, vm_ctx_);
+  return word != nullptr ? word : "";
 }
 
 }  // namespace host_kit

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <vmm/plugin.h>
+#include <vmm/vm_state.h>
 
 #include <cstdint>
 #include <memory>
@@ -39,6 +40,7 @@ class PluginInstance {
 
   const char* name() const noexcept { return descriptor_.name; }
   const char* version() const noexcept { return descriptor_.version; }
+  const std::string& options() const noexcept { return options_; }
   const vmm_hooks& hooks() const noexcept { return hooks_; }
 
  private:
@@ -56,6 +58,7 @@ class PluginInstance {
   vmm_host table_{};
   vmm_hooks hooks_{};
   void* ctx_ = nullptr;
+  const vmm_vm_state* state_ = nullptr;  ///< the plugin's, if it has one
   bool creating_ = false;
   bool registered_ = false;
   bool created_ = false;
@@ -80,6 +83,9 @@ class PluginVm {
   /// and the caller takes back what was added otherwise. Does not allocate. 0 or a negated errno.
   int32_t vcpu_reset(uint32_t index, vmm_vcpu_handle vcpu,
                      const vmm_msr_sink* batch) const noexcept;
+
+  /// What the plugin does for this VM, in a word (vmm/vm_state.h); "" if it does not say. S2.
+  const char* state() const noexcept;
 
  private:
   PluginVm(PluginInstance& instance, vmm_vm_handle vm, uint32_t max_vcpus);

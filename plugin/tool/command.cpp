@@ -19,6 +19,8 @@ const std::vector<Command>& commands() {
       {"explain",
        "what a line of a guest's or a host's log means, and whether it is one of the bugs",
        explain_options, explain_command},
+      {"status", "which VMs of this host are protected, and which are not", status_options,
+       status_command},
   };
   return all;
 }

@@ -32,6 +32,8 @@ boost::program_options::options_description probe_options();
 int probe_command(const Arguments& arguments);
 boost::program_options::options_description explain_options();
 int explain_command(const Arguments& arguments);
+boost::program_options::options_description status_options();
+int status_command(const Arguments& arguments);
 
 /// Stores a command's arguments where its description says. False: they are wrong, which was said
 /// to standard error; the command ends with kExitUsage. `words`: which option takes the arguments

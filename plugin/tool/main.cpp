@@ -16,6 +16,9 @@ Examples:
   What this host needs, and what the plugin does on it:
     $ svm-pmu probe
     $ svm-pmu probe --options pmu-cap-disabled=on,strict=on
+  Is each VM of this host protected? The exit status says so to monitoring.
+    $ svm-pmu status
+    $ svm-pmu status --format=prometheus > /var/lib/node_exporter/svm_pmu.prom
   What a guest's log says of its PMU:
     $ dmesg | svm-pmu explain
     $ svm-pmu explain "Uhhuh. NMI received for unknown reason 30 on CPU 0."

@@ -26,7 +26,7 @@ echo 'typedef int t;' | compile >/dev/null 2>&1 || skip "$compiler has no $langu
 case " $* " in
 *' -m32 '*)
   case $header in
-  vmm/plugin.h | vmm/guest_pmu.h) system_header='stdint.h' ;; # with -ffreestanding the compiler's own
+  vmm/plugin.h | vmm/guest_pmu.h | vmm/vm_state.h) system_header='stdint.h' ;; # with -ffreestanding the compiler's own
   *) system_header='linux/kvm.h' ;;
   esac
   echo "#include <$system_header>" | compile "$@" >/dev/null 2>&1 ||
@@ -45,6 +45,10 @@ elif [ "$header" = vmm/guest_pmu.h ]; then
   set -- "$@" -Wpadded
   use='struct vmm_guest_pmu use_table(void); struct vmm_guest_pmu use_table(void) {
     struct vmm_guest_pmu table = {sizeof table, VMM_GUEST_PMU_UNSAID, 0}; return table; }'
+elif [ "$header" = vmm/vm_state.h ]; then
+  others_than '<stdint.h>'
+  set -- "$@" -Wpadded
+  use='const char* use_id(void); const char* use_id(void) { return VMM_VM_STATE_ID; }'
 else
   use='unsigned use_number(void); unsigned use_number(void) { return VMM_KVM_SET_MSRS; }'
 fi

@@ -34,6 +34,7 @@
 //   storm:N            all vCPUs at once, each on its thread: N times reset and run
 //   churn:N            N times a VM with two vCPUs, made and closed
 //   fork               the rest in a child; forkclose, vforkclose: a child closes all and ends
+//   hold               prints "holding" and waits for the end of standard input
 //   sandbox            from here on any system call but ioctl, write, futex and exit kills
 //   runs:N             N KVM_RUN that return at once, and N ioctls that are not KVM's
 #include <fcntl.h>
@@ -463,11 +464,18 @@ void run_often(Context& context) {
   }
 }
 
+void hold(Context&) {
+  std::printf("holding\n");
+  std::fflush(stdout);
+  while (std::getchar() != EOF) {
+  }
+}
+
 struct Step {
   const char* verb;
   void (*play)(Context&);
 };
-constexpr std::array<Step, 31> kSteps{{
+constexpr std::array<Step, 32> kSteps{{
     {"vm", make_vm},
     {"vcpu", make_vcpu},
     {"cpuid", set_cpuid},
@@ -499,6 +507,7 @@ constexpr std::array<Step, 31> kSteps{{
     {"vforkclose", close_all_in_vfork_child},
     {"sandbox", enter_sandbox},
     {"runs", run_often},
+    {"hold", hold},
 }};
 
 std::vector<std::string> split(const std::string& text) {
