@@ -25,11 +25,12 @@ namespace {
 /// The command line of `run`, as given.
 struct RunOptions {
   std::vector<std::string> plugins, options;
-  std::string kvm, cpuid, scenario;
+  std::vector<std::string> to_options;
+  std::string kvm, cpuid, scenario, vmm, guest_pmu;
   std::vector<std::string> faults, expected, unexpected;
   uint32_t vcpus = 0;
   bool help = false, json = false, batch = false, no_irqchip = false, msr_filter = false,
-       parallel = false, old_guest = false, quiet = false, all_ioctls = false;
+       to_no_plugin = false, parallel = false, old_guest = false, quiet = false, all_ioctls = false;
 };
 
 po::options_description describe(RunOptions& o) {
@@ -45,7 +46,16 @@ po::options_description describe(RunOptions& o) {
     ("scenario", po::value(&o.scenario)->default_value("boot,perf,reset,boot")->value_name("STEPS"),
      "what happens, step by step")
     ("cpuid", po::value(&o.cpuid)->default_value("host")->value_name("MODEL"),
-     "PMU in the guest's CPUID: host, plain, core, v2[=N]; then ,vendor=amd, hygon or intel")
+     "PMU in the guest's CPUID: host, plain, core, v2[=N], v2-only[=N]; then ,vendor=amd, hygon or intel")
+    ("guest-pmu", po::value(&o.guest_pmu)->default_value("unsaid")->value_name("WISH"),
+     "what the user told the VMM of the guest's PMU: unsaid, off or on")
+    ("vmm", po::value(&o.vmm)->default_value("stub")->value_name("KIND"),
+     "what the VMM does to the PMU by itself: stub (nothing), qemu-11 (writes the registers at each "
+     "reset and aborts if one is refused), enables-pmu (turns KVM's capability on again)")
+    ("to-options", po::value(&o.to_options)->value_name("STR"),
+     "option string of the plugin of the same position on hosts that the VM migrates to; as on the "
+     "first host unless given")
+    ("to-no-plugin", po::bool_switch(&o.to_no_plugin), "hosts that the VM migrates to have no plugin")
     ("fault", po::value(&o.faults)->value_name("SCRIPT"),
      "make ioctls fail, e.g. set_msrs:short@3; may be repeated")
     ("expect", po::value(&o.expected)->value_name("TEXT"), "a line of the guest or the log must hold it")
@@ -67,8 +77,42 @@ po::options_description describe(RunOptions& o) {
 struct RunPlan {
   std::unique_ptr<Kvm> kvm;
   VmmConfig vmm;
-  std::vector<const ScenarioStep*> steps;
+  VmmConfig target_vmm;  ///< on hosts that the VM migrates to
+  std::vector<PlannedStep> steps;
 };
+
+template <typename Value>
+struct Word {
+  const char* word;
+  Value value;
+};
+constexpr Word<VmmKind> kVmmKinds[] = {
+    {"stub", VmmKind::stub}, {"qemu-11", VmmKind::qemu_11}, {"enables-pmu", VmmKind::enables_pmu}};
+constexpr Word<uint32_t> kWishes[] = {
+    {"unsaid", VMM_GUEST_PMU_UNSAID}, {"off", VMM_GUEST_PMU_OFF}, {"on", VMM_GUEST_PMU_ON}};
+
+/// What the word stands for. Error: the option, the word and what is allowed.
+template <typename Value, std::size_t N>
+tl::expected<Value, std::string> value_of(const char* option, const std::string& given,
+                                          const Word<Value> (&words)[N]) {
+  std::string allowed;
+  for (const Word<Value>& row : words) {
+    if (given == row.word) return row.value;
+    allowed += (allowed.empty() ? "" : ", ") + std::string(row.word);
+  }
+  return tl::unexpected(fmt::format("--{} '{}': allowed are {}", option, given, allowed));
+}
+
+/// The VMM on hosts that the VM migrates to.
+tl::expected<VmmConfig, std::string> target_of(const RunOptions& o, VmmConfig vmm) {
+  if (o.to_options.size() > o.plugins.size())
+    return tl::unexpected(std::string("--to-options without a --plugin that they are for"));
+  if (o.to_no_plugin && !o.to_options.empty())
+    return tl::unexpected(std::string("--to-options and --to-no-plugin exclude each other"));
+  for (std::size_t i = 0; i < o.to_options.size(); ++i) vmm.plugins[i].options = o.to_options[i];
+  if (o.to_no_plugin) vmm.plugins.clear();
+  return vmm;
+}
 
 tl::expected<RunPlan, std::string> plan_of(const RunOptions& o) {
   constexpr uint32_t kMostVcpus = 1024;
@@ -84,6 +128,15 @@ tl::expected<RunPlan, std::string> plan_of(const RunOptions& o) {
   if (!cpuid) return tl::unexpected(cpuid.error());
   auto steps = parse_scenario(o.scenario);
   if (!steps) return tl::unexpected(steps.error());
+  for (const PlannedStep& step : *steps) {
+    if (step.step->argument == nullptr) continue;
+    if (auto target = open_kvm(step.argument); !target)
+      return tl::unexpected(fmt::format("{}: {}", step.step->name, target.error()));
+  }
+  const auto kind = value_of("vmm", o.vmm, kVmmKinds);
+  if (!kind) return tl::unexpected(kind.error());
+  const auto wish = value_of("guest-pmu", o.guest_pmu, kWishes);
+  if (!wish) return tl::unexpected(wish.error());
   std::string script;
   for (const std::string& fault : o.faults) script += (script.empty() ? "" : ";") + fault;
   auto faults = parse_faults(script);
@@ -99,6 +152,11 @@ tl::expected<RunPlan, std::string> plan_of(const RunOptions& o) {
   plan.vmm.parallel_reset = o.parallel;
   plan.vmm.cpuid = *cpuid;
   plan.vmm.guest_kernel.knows_perfmonv2 = !o.old_guest;
+  plan.vmm.kind = *kind;
+  plan.vmm.guest_pmu = *wish;
+  auto target = target_of(o, plan.vmm);
+  if (!target) return tl::unexpected(target.error());
+  plan.target_vmm = std::move(*target);
   return plan;
 }
 
@@ -153,19 +211,37 @@ int run(const RunOptions& o, RunPlan plan) {
     if (shown(event, o)) transcript.show(event);
   };
   std::mutex ioctl_mutex;
-  auto kvm = with_recorder(std::move(plan.kvm), [&](const IoctlEvent& event) {
-    const std::lock_guard lock(ioctl_mutex);
-    events({Event::Kind::ioctl, event.name, to_line(event), event.result, 0});
-  });
+  const auto start = [&](std::unique_ptr<Kvm> inner,
+                         const VmmConfig& config) -> VmmResult<Machine> {
+    Machine machine;
+    machine.kvm = with_recorder(std::move(inner), [&](const IoctlEvent& event) {
+      const std::lock_guard lock(ioctl_mutex);
+      events({Event::Kind::ioctl, event.name, to_line(event), event.result, 0});
+    });
+    events({Event::Kind::step, "create",
+            fmt::format("{} vCPU{} on {}", o.vcpus, o.vcpus == 1 ? "" : "s", machine.kvm->name()),
+            0, 0});
+    auto vmm = StubVmm::create(*machine.kvm, config, events);
+    if (!vmm) return tl::unexpected(vmm.error());
+    machine.vmm = std::move(*vmm);
+    return machine;
+  };
+  const MakeTarget make_target = [&](const std::string& spec,
+                                     const StubVmm& source) -> VmmResult<Machine> {
+    auto kvm = open_kvm(spec);
+    if (!kvm) return tl::unexpected(VmmError{-ENODEV, kvm.error()});
+    VmmConfig config = plan.target_vmm;
+    config.guest_cpuid = source.guest_cpuid();  // a running guest's CPUID does not change
+    return start(std::move(*kvm), config);
+  };
 
-  events({Event::Kind::step, "create",
-          fmt::format("{} vCPU{} on {}", o.vcpus, o.vcpus == 1 ? "" : "s", kvm->name()), 0, 0});
-  auto vmm = StubVmm::create(*kvm, plan.vmm, events);
-  if (!vmm) {
-    print_error(vmm.error().text);
+  auto machine = start(std::move(plan.kvm), plan.vmm);
+  if (!machine) {
+    print_error(machine.error().text);
     return kExitWrong;
   }
-  bool good = run_scenario(**vmm, plan.steps, events);
+  ScenarioVm vm{std::move(*machine), make_target, {}};
+  bool good = run_scenario(vm, plan.steps, events);
   for (const std::string& line : expectations.wrong()) {
     events({Event::Kind::note, "", line, -EIO, 0});
     good = false;
@@ -182,7 +258,10 @@ int run_command(const Arguments& arguments) {
   if (options.help) {
     fmt::print("{}\nSteps of a scenario:\n", help_of(description));
     for (const ScenarioStep& step : scenario_steps())
-      fmt::print("  {:<12}{}\n", step.name, step.help);
+      fmt::print(
+          "  {:<14}{}\n",
+          step.argument == nullptr ? step.name : fmt::format("{}:{}", step.name, step.argument),
+          step.help);
     fmt::print("\nExit status: 0 every step did what it should; 1 one did not; 2 usage.\n");
     return kExitGood;
   }

@@ -40,13 +40,23 @@ struct PmuWord {
 constexpr PmuWord kPmuWords[] = {{CpuidModel::Pmu::host, "host"},
                                  {CpuidModel::Pmu::plain, "plain"},
                                  {CpuidModel::Pmu::core, "core"},
-                                 {CpuidModel::Pmu::v2, "v2"}};
+                                 {CpuidModel::Pmu::v2, "v2"},
+                                 {CpuidModel::Pmu::v2_only, "v2-only"}};
+
+bool has_core(CpuidModel::Pmu pmu) {
+  return pmu == CpuidModel::Pmu::core || pmu == CpuidModel::Pmu::v2;
+}
+
+bool has_v2(CpuidModel::Pmu pmu) {
+  return pmu == CpuidModel::Pmu::v2 || pmu == CpuidModel::Pmu::v2_only;
+}
 
 tl::unexpected<std::string> bad_model(std::string_view text) {
-  return tl::unexpected(fmt::format(
-      "guest CPUID '{}': allowed are host, plain, core, v2 or v2=N (N 0 to 15 counters), each "
-      "optionally followed by ,vendor=amd|hygon|intel",
-      text));
+  return tl::unexpected(
+      fmt::format("guest CPUID '{}': allowed are host, plain, core, v2 or v2=N (N 0 to 15 "
+                  "counters), v2-only or "
+                  "v2-only=N, each optionally followed by ,vendor=amd|hygon|intel",
+                  text));
 }
 
 kvm_cpuid_entry2& leaf(std::vector<kvm_cpuid_entry2>& entries, uint32_t function) {
@@ -76,11 +86,11 @@ void set_pmu(std::vector<kvm_cpuid_entry2>& entries, const CpuidModel& model) {
   constexpr uint32_t kPerfCtrExtCore = 1u << 23;
   kvm_cpuid_entry2& features = leaf(entries, 0x80000001);
   features.ecx &= ~kPerfCtrExtCore;
-  if (model.pmu != CpuidModel::Pmu::plain) features.ecx |= kPerfCtrExtCore;
+  if (has_core(model.pmu)) features.ecx |= kPerfCtrExtCore;
   kvm_cpuid_entry2& perfmon = leaf(entries, 0x80000022);
   perfmon.eax &= ~1u;
   perfmon.ebx &= ~0xfu;
-  if (model.pmu != CpuidModel::Pmu::v2) return;
+  if (!has_v2(model.pmu)) return;
   perfmon.eax |= 1;
   perfmon.ebx |= model.counters;
   kvm_cpuid_entry2& highest = leaf(entries, 0x80000000);
@@ -103,13 +113,14 @@ tl::expected<CpuidModel, std::string> CpuidModel::parse(std::string_view text) {
     if (found == std::end(kVendors)) return bad_model(text);
     model.vendor = found->vendor;
   }
-  if (constexpr std::string_view kV2 = "v2="; pmu.substr(0, kV2.size()) == kV2) {
-    const std::string_view number = pmu.substr(kV2.size());
+  if (const std::size_t equals = pmu.find('='); equals != std::string_view::npos) {
+    const std::string_view number = pmu.substr(equals + 1);
     const auto [end, error] =
         std::from_chars(number.data(), number.data() + number.size(), model.counters);
     if (error != std::errc{} || end != number.data() + number.size() || model.counters > 15)
       return bad_model(text);
-    pmu = "v2";
+    pmu = pmu.substr(0, equals);
+    if (pmu != "v2" && pmu != "v2-only") return bad_model(text);
   }
   const auto* found = std::find_if(std::begin(kPmuWords), std::end(kPmuWords),
                                    [&](const PmuWord& row) { return row.word == pmu; });
@@ -131,6 +142,16 @@ tl::expected<GuestCpuidTable, std::string> GuestCpuidTable::make(Kvm& kvm,
   set_vendor(table.entries_, model.vendor);
   set_pmu(table.entries_, model);
   return table;
+}
+
+void GuestCpuidTable::hide(std::span<const vmm_cpuid_bits> bits) {
+  for (kvm_cpuid_entry2& entry : entries_) {
+    const bool indexed = (entry.flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX) != 0;
+    const std::array registers{&entry.eax, &entry.ebx, &entry.ecx, &entry.edx};  // by VMM_CPUID_*
+    for (const vmm_cpuid_bits& one : bits)
+      if (one.leaf == entry.function && (!indexed || one.subleaf == entry.index))
+        *registers[one.reg] &= ~one.mask;
+  }
 }
 
 int32_t GuestCpuidTable::apply(Vcpu& vcpu) const {

@@ -5,9 +5,11 @@
 #pragma once
 
 #include <vmm/kvm_uapi.h>
+#include <vmm/plugin.h>
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <tl/expected.hpp>
@@ -21,17 +23,19 @@ namespace host_stub {
 /// What of the guest's CPUID differs from what KVM supports.
 struct CpuidModel {
   enum class Pmu : uint8_t {
-    host,   ///< as KVM supports it
-    plain,  ///< no PerfCtrExtCore, no PerfMonV2
-    core,   ///< PerfCtrExtCore
-    v2,     ///< PerfCtrExtCore and PerfMonV2 with `counters`
+    host,     ///< as KVM supports it
+    plain,    ///< no PerfCtrExtCore, no PerfMonV2
+    core,     ///< PerfCtrExtCore
+    v2,       ///< PerfCtrExtCore and PerfMonV2 with `counters`
+    v2_only,  ///< PerfMonV2 with `counters`, no PerfCtrExtCore: no CPU is so, but CPUIDs can be
   };
   enum class Vendor : uint8_t { host, amd, hygon, intel };
   Pmu pmu = Pmu::host;
-  uint8_t counters = 6;  ///< EBX[3:0] of 0x80000022, 0..15; only with v2
+  uint8_t counters = 6;  ///< EBX[3:0] of 0x80000022, 0..15; only with v2 and v2_only
   Vendor vendor = Vendor::host;
 
-  /// "host", "plain", "core", "v2", "v2=4"; then ",vendor=amd|hygon|intel". Error: what is allowed.
+  /// "host", "plain", "core", "v2", "v2=4", "v2-only", "v2-only=4"; then ",vendor=amd|hygon|intel".
+  /// Error: what is allowed.
   static tl::expected<CpuidModel, std::string> parse(std::string_view text);
 };
 
@@ -39,6 +43,9 @@ class GuestCpuidTable {
  public:
   /// KVM_GET_SUPPORTED_CPUID, changed as the model says. Error: a line with the errno.
   static tl::expected<GuestCpuidTable, std::string> make(Kvm& kvm, const CpuidModel& model);
+
+  /// Clears what plugins hide.
+  void hide(std::span<const vmm_cpuid_bits> bits);
 
   /// KVM_SET_CPUID2 on a vCPU: 0 or -errno.
   int32_t apply(Vcpu& vcpu) const;

@@ -40,6 +40,12 @@ tl::expected<uint64_t, GuestFault> LinuxGuest::rdmsr(Vcpu& vcpu, uint32_t msr) {
   return value;
 }
 
+tl::expected<uint64_t, GuestFault> LinuxGuest::rdpmc(Vcpu& vcpu, uint32_t counter) {
+  auto value = vcpu.guest_rdpmc(counter);
+  if (!value && value.error() == GuestFault::not_run) state_.not_run = true;
+  return value;
+}
+
 bool LinuxGuest::wrmsr(Vcpu& vcpu, uint32_t msr, uint64_t value) {
   const auto done = vcpu.guest_wrmsr(msr, value);
   if (!done && done.error() == GuestFault::not_run) state_.not_run = true;
@@ -130,6 +136,17 @@ void LinuxGuest::boot() {
   run(kBootCycles);
 }
 
+LinuxGuest::Memory LinuxGuest::memory() const { return {pmu_, state_}; }
+
+void LinuxGuest::resume(const Memory& memory) {
+  pmu_ = memory.pmu;
+  state_ = memory.state;
+}
+
+void LinuxGuest::plug_cpu(std::size_t cpu) {
+  if (pmu_) vcpus_[cpu]->guest_write_lvtpc(kLvtpcNmi);
+}
+
 /// Each CPU as it comes up: the local APIC delivers counter overflows as NMIs.
 void LinuxGuest::start_cpus() {
   for (Vcpu* vcpu : vcpus_) vcpu->guest_write_lvtpc(kLvtpcNmi);
@@ -148,7 +165,7 @@ bool LinuxGuest::start_perf() {
   state_.perf_runs = true;
   run(kPeriod / 2);  // no overflow yet
   for (Vcpu* vcpu : vcpus_) {
-    const auto counter = rdmsr(*vcpu, pmu_->counter(kPerfCounter));
+    const auto counter = rdpmc(*vcpu, kPerfCounter);
     if (vcpu->has_guest_time() && (!counter || *counter == ((0 - kPeriod) & kCounterMask)))
       state_.dead_counters = true;
   }
@@ -167,6 +184,17 @@ void LinuxGuest::stop_perf() {
 
 void LinuxGuest::run(uint64_t cycles) {
   for (std::size_t cpu = 0; cpu < vcpus_.size(); ++cpu) run_cpu(cpu, cycles);
+}
+
+void LinuxGuest::pass_time(uint64_t cycles) {
+  Vcpu& cpu = *vcpus_.front();
+  if (!pmu_ || !state_.perf_runs || !cpu.has_guest_time()) return run(cycles);
+  const uint64_t samples = state_.samples;
+  const auto before = rdpmc(cpu, kPerfCounter);
+  run(cycles);
+  const auto after = rdpmc(cpu, kPerfCounter);
+  const bool moved = before && after && (*before != *after || samples != state_.samples);
+  if (!moved) state_.dead_counters = true;
 }
 
 void LinuxGuest::run_cpu(std::size_t cpu, uint64_t cycles) {
@@ -201,7 +229,7 @@ bool LinuxGuest::handle_overflow(Vcpu& vcpu) {
     if (!status || (*status & (uint64_t{1} << kPerfCounter)) == 0) return false;
     wrmsr(vcpu, kGlobalStatusClr, *status);
   } else {
-    const auto counter = rdmsr(vcpu, pmu_->counter(kPerfCounter));
+    const auto counter = rdpmc(vcpu, kPerfCounter);
     if (!counter || (*counter & kCounterTop) != 0) return false;
   }
   wrmsr(vcpu, pmu_->counter(kPerfCounter), (0 - kPeriod) & kCounterMask);

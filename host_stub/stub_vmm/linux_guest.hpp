@@ -4,7 +4,8 @@
 // and its NMI handler. It knows a vCPU only by what guest code can do (kvm.hpp), so the same model
 // runs on the simulated KVM and, by real guest instructions, on /dev/kvm.
 //
-// Modelled on Linux 6.1, arch/x86/events/core.c (check_hw_exists, perf_event_nmi_handler),
+// Modelled on Linux 6.1, arch/x86/events/core.c (check_hw_exists, perf_event_nmi_handler,
+// x86_perf_event_update, which reads counters by RDPMC),
 // arch/x86/events/amd/core.c and arch/x86/kernel/nmi.c; the lines are those that such guests were
 // seen to print. As a KVM guest it has no NMI watchdog unless told to (nmi_watchdog=1).
 #pragma once
@@ -44,14 +45,23 @@ class LinuxGuest {
 
   /// perf top: a sampling event for core cycles on every CPU, for a few periods. False (and a line)
   /// without a PMU.
-  /// without a PMU.
   bool start_perf();
 
   /// Ends perf as Linux does: disables the events, leaves the counters as they are.
   void stop_perf();
 
+  /// The guest starts a new kernel by itself (kexec, kdump): no VMM sees it, so nothing is reset.
+  void kexec() { boot(); }
+
+  /// A CPU is plugged in again after its reset: the running kernel brings it up.
+  void plug_cpu(std::size_t cpu);
+
   /// Lets every CPU run for so many cycles; takes the NMIs that come.
   void run(uint64_t cycles);
+
+  /// run(), and looks whether the counter of a running perf moves meanwhile
+  /// (state().dead_counters).
+  void pass_time(uint64_t cycles);
 
   /// What happened since boot() began.
   struct State {
@@ -64,6 +74,12 @@ class LinuxGuest {
     bool not_run = false;        ///< the backend could not run the guest
   };
   const State& state() const { return state_; }
+
+  /// What the guest remembers of its PMU, as a snapshot's memory image would hold it.
+  struct Memory;
+  Memory memory() const;
+  /// Goes on from there, on this VM's vCPUs.
+  void resume(const Memory& memory);
 
   /// Sampling period of perf, in cycles.
   static constexpr uint64_t kPeriod = 1'000'000;
@@ -88,6 +104,7 @@ class LinuxGuest {
   void run_cpu(std::size_t cpu, uint64_t cycles);
   void handle_nmi(std::size_t cpu);
   bool handle_overflow(Vcpu& vcpu);
+  tl::expected<uint64_t, GuestFault> rdpmc(Vcpu& vcpu, uint32_t counter);
   tl::expected<uint64_t, GuestFault> rdmsr(Vcpu& vcpu, uint32_t msr);
   bool wrmsr(Vcpu& vcpu, uint32_t msr, uint64_t value);
 
@@ -98,6 +115,11 @@ class LinuxGuest {
   std::string pending_;  ///< a line begun and not ended
   std::optional<Pmu> pmu_;
   State state_;
+};
+
+struct LinuxGuest::Memory {
+  std::optional<Pmu> pmu;
+  State state;
 };
 
 }  // namespace host_stub

@@ -31,6 +31,25 @@ tl::unexpected<VmmError> ioctl_failed(const char* name, int32_t code, const char
   return failed(code, fmt::format("{} failed: {}{}", name, std::strerror(-code), hint));
 }
 
+/// The registers that QEMU 11 writes (target/i386/kvm/kvm.c, AMD), by the guest's CPUID: 4 or 6
+/// counters, or as many as PerfMonV2 says. None where the host's vendor is another.
+std::vector<uint32_t> qemu_11_pmu_msrs(const GuestCpuidTable& guest,
+                                       const GuestCpuidTable& supported) {
+  constexpr uint32_t kAuth = 0x68747541, kCoreBit = 1u << 23, kMostCounters = 18;
+  if (guest.lookup(0, 0).ebx != kAuth || supported.lookup(0, 0).ebx != kAuth) return {};
+  const bool core = (guest.lookup(0x80000001, 0).ecx & kCoreBit) != 0;
+  const CpuidResult perfmon = guest.lookup(0x80000022, 0);
+  const bool v2 = core && (perfmon.eax & 1) != 0;
+  const uint32_t claimed = v2 ? perfmon.ebx & 0xf : core ? 6 : 4;
+  const uint32_t counter0 = core ? 0xc0010201 : 0xc0010004;
+  const uint32_t selector0 = core ? 0xc0010200 : 0xc0010000, stride = core ? 2 : 1;
+  std::vector<uint32_t> msrs;
+  for (uint32_t i = 0; i < std::min(claimed, kMostCounters); ++i)
+    msrs.insert(msrs.end(), {counter0 + stride * i, selector0 + stride * i});
+  if (v2) msrs.insert(msrs.end(), {0xc0000300, 0xc0000302, 0xc0000301});
+  return msrs;
+}
+
 constexpr const char* kBusyHint =
     ": with a mediated vPMU KVM needs the host's PMU for the guest, and this host has system-wide "
     "perf events, such as its NMI watchdog. Turn those off (sysctl kernel.nmi_watchdog=0; end "
@@ -41,10 +60,7 @@ constexpr const char* kBusyHint =
 struct StubVmm::VcpuRecord {
   uint32_t index = 0;
   std::unique_ptr<Vcpu> vcpu;
-  kvm_regs regs{};
-  kvm_sregs sregs{};
-  kvm_mp_state mp_state{};
-  std::optional<kvm_lapic_state> lapic;
+  VcpuState reset_state;
 };
 
 StubVmm::StubVmm(Kvm& kvm, const VmmConfig& config, EventSink events)
@@ -62,9 +78,7 @@ StubVmm::~StubVmm() {
 VmmResult<std::unique_ptr<StubVmm>> StubVmm::create(Kvm& kvm, const VmmConfig& config,
                                                     EventSink events) {
   std::unique_ptr<StubVmm> me(new StubVmm(kvm, config, std::move(events)));
-  auto cpuid = GuestCpuidTable::make(kvm, config.cpuid);
-  if (!cpuid) return failed(-EIO, cpuid.error());
-  me->cpuid_ = std::make_unique<GuestCpuidTable>(std::move(*cpuid));
+  if (auto done = me->make_cpuid(); !done) return tl::unexpected(done.error());
   if (auto done = me->load_plugins(); !done) return tl::unexpected(done.error());
   if (auto done = me->create_vm(); !done) return tl::unexpected(done.error());
   for (uint32_t index = 0; index < config.vcpus; ++index)
@@ -83,6 +97,20 @@ VmmResult<std::unique_ptr<StubVmm>> StubVmm::create(Kvm& kvm, const VmmConfig& c
         raw->emit({Event::Kind::guest, "guest", line, 0, 0});
       });
   return me;
+}
+
+VmmResult<void> StubVmm::make_cpuid() {
+  auto supported = GuestCpuidTable::make(kvm_, {});
+  if (!supported) return failed(-EIO, supported.error());
+  supported_ = std::make_unique<GuestCpuidTable>(std::move(*supported));
+  if (config_.guest_cpuid) {
+    cpuid_ = std::make_unique<GuestCpuidTable>(*config_.guest_cpuid);
+    return {};
+  }
+  auto cpuid = GuestCpuidTable::make(kvm_, config_.cpuid);
+  if (!cpuid) return failed(-EIO, cpuid.error());
+  cpuid_ = std::make_unique<GuestCpuidTable>(std::move(*cpuid));
+  return {};
 }
 
 VmmResult<void> StubVmm::load_plugins() {
@@ -120,9 +148,25 @@ VmmResult<void> StubVmm::create_vm() {
     hook_event("vm_created", "", 0);
     plugin_vms_.push_back(std::move(*created));
   }
+  if (auto done = set_pmu_capability(); !done) return done;
   if (!config_.irqchip) return {};
   if (const int32_t result = vm_->ioctl(KVM_CREATE_IRQCHIP, nullptr); result < 0)
     return ioctl_failed("KVM_CREATE_IRQCHIP", result);
+  return {};
+}
+
+/// What the VMM itself makes of KVM_CAP_PMU_CAPABILITY, before its first vCPU and after the
+/// plugins.
+VmmResult<void> StubVmm::set_pmu_capability() {
+  const bool off = config_.kind == VmmKind::qemu_11 && config_.guest_pmu == VMM_GUEST_PMU_OFF;
+  if (!off && config_.kind != VmmKind::enables_pmu) return {};
+  void* capability = reinterpret_cast<void*>(uintptr_t{KVM_CAP_PMU_CAPABILITY});
+  if (vm_->ioctl(KVM_CHECK_EXTENSION, capability) <= 0) return {};  // and says so to nobody
+  kvm_enable_cap request{};
+  request.cap = KVM_CAP_PMU_CAPABILITY;
+  request.args[0] = off ? KVM_PMU_CAP_DISABLE : 0;
+  if (const int32_t result = vm_->ioctl(KVM_ENABLE_CAP, &request); result < 0)
+    return ioctl_failed("KVM_ENABLE_CAP(KVM_CAP_PMU_CAPABILITY)", result);
   return {};
 }
 
@@ -136,19 +180,40 @@ VmmResult<void> StubVmm::create_vcpu(uint32_t index) {
   if (const int32_t result = cpuid_->apply(*record->vcpu); result < 0)
     return ioctl_failed("KVM_SET_CPUID2", result);
   // KVM makes a vCPU in its reset state: that is what later resets put back
-  Vcpu& cpu = *record->vcpu;
-  if (const int32_t result = cpu.ioctl(KVM_GET_REGS, &record->regs); result < 0)
-    return ioctl_failed("KVM_GET_REGS", result);
-  if (const int32_t result = cpu.ioctl(KVM_GET_SREGS, &record->sregs); result < 0)
-    return ioctl_failed("KVM_GET_SREGS", result);
-  if (const int32_t result = cpu.ioctl(KVM_GET_MP_STATE, &record->mp_state); result < 0)
-    return ioctl_failed("KVM_GET_MP_STATE", result);
-  if (config_.irqchip) {
-    record->lapic.emplace();
-    if (const int32_t result = cpu.ioctl(KVM_GET_LAPIC, &*record->lapic); result < 0)
-      return ioctl_failed("KVM_GET_LAPIC", result);
-  }
+  auto state = get_state(*record->vcpu);
+  if (!state) return tl::unexpected(state.error());
+  record->reset_state = *state;
   vcpus_.push_back(std::move(record));
+  return {};
+}
+
+VmmResult<StubVmm::VcpuState> StubVmm::get_state(Vcpu& vcpu) const {
+  VcpuState state;
+  if (const int32_t result = vcpu.ioctl(KVM_GET_REGS, &state.regs); result < 0)
+    return ioctl_failed("KVM_GET_REGS", result);
+  if (const int32_t result = vcpu.ioctl(KVM_GET_SREGS, &state.sregs); result < 0)
+    return ioctl_failed("KVM_GET_SREGS", result);
+  if (const int32_t result = vcpu.ioctl(KVM_GET_MP_STATE, &state.mp_state); result < 0)
+    return ioctl_failed("KVM_GET_MP_STATE", result);
+  if (!config_.irqchip) return state;
+  state.lapic.emplace();
+  if (const int32_t result = vcpu.ioctl(KVM_GET_LAPIC, &*state.lapic); result < 0)
+    return ioctl_failed("KVM_GET_LAPIC", result);
+  return state;
+}
+
+/// KVM takes the structs as they are and changes none of them.
+VmmResult<void> StubVmm::set_state(Vcpu& vcpu, const VcpuState& state) {
+  VcpuState copy = state;
+  if (const int32_t result = vcpu.ioctl(KVM_SET_SREGS, &copy.sregs); result < 0)
+    return ioctl_failed("KVM_SET_SREGS", result);
+  if (const int32_t result = vcpu.ioctl(KVM_SET_REGS, &copy.regs); result < 0)
+    return ioctl_failed("KVM_SET_REGS", result);
+  if (copy.lapic)
+    if (const int32_t result = vcpu.ioctl(KVM_SET_LAPIC, &*copy.lapic); result < 0)
+      return ioctl_failed("KVM_SET_LAPIC", result);
+  if (const int32_t result = vcpu.ioctl(KVM_SET_MP_STATE, &copy.mp_state); result < 0)
+    return ioctl_failed("KVM_SET_MP_STATE", result);
   return {};
 }
 
@@ -182,17 +247,23 @@ VmmResult<void> StubVmm::reset() {
 }
 
 VmmResult<void> StubVmm::reset_vcpu(VcpuRecord& record) {
-  Vcpu& cpu = *record.vcpu;
-  if (const int32_t result = cpu.ioctl(KVM_SET_SREGS, &record.sregs); result < 0)
-    return ioctl_failed("KVM_SET_SREGS", result);
-  if (const int32_t result = cpu.ioctl(KVM_SET_REGS, &record.regs); result < 0)
-    return ioctl_failed("KVM_SET_REGS", result);
-  if (record.lapic)
-    if (const int32_t result = cpu.ioctl(KVM_SET_LAPIC, &*record.lapic); result < 0)
-      return ioctl_failed("KVM_SET_LAPIC", result);
-  if (const int32_t result = cpu.ioctl(KVM_SET_MP_STATE, &record.mp_state); result < 0)
-    return ioctl_failed("KVM_SET_MP_STATE", result);
-  return call_vcpu_reset(record);
+  if (auto done = set_state(*record.vcpu, record.reset_state); !done) return done;
+  if (auto done = call_vcpu_reset(record); !done) return done;
+  const bool writes = config_.kind == VmmKind::qemu_11 && config_.guest_pmu != VMM_GUEST_PMU_OFF;
+  return writes ? write_pmu_as_qemu_11(record) : VmmResult<void>{};
+}
+
+/// QEMU 11's kvm_put_msrs() at a reset: all zeroes, and an abort if KVM does not take all of them.
+VmmResult<void> StubVmm::write_pmu_as_qemu_11(VcpuRecord& record) {
+  std::vector<vmm_msr> writes;
+  for (const uint32_t msr : qemu_11_pmu_msrs(*cpuid_, *supported_)) writes.push_back({msr, 0, 0});
+  if (writes.empty()) return {};
+  const auto refused =
+      host_kit::write_msrs(*this, reinterpret_cast<vmm_vcpu_handle>(record.vcpu.get()), writes);
+  if (!refused) return failed(refused.error().code, refused.error().text);
+  if (refused->empty()) return {};
+  return failed(-EIO, fmt::format("QEMU 11 aborts: error: failed to set MSR 0x{:x} to 0x0",
+                                  refused->front().index));
 }
 
 VmmResult<void> StubVmm::call_vcpu_reset(VcpuRecord& record) {
@@ -259,11 +330,35 @@ VmmResult<void> StubVmm::restore(const VmState& state) {
   return {};
 }
 
-Vcpu& StubVmm::vcpu(uint32_t index) { return *vcpus_[index]->vcpu; }
-
-vmm_vcpu_handle StubVmm::handle_of(uint32_t index) {
-  return reinterpret_cast<vmm_vcpu_handle>(vcpus_[index]->vcpu.get());
+VmmResult<StubVmm::MachineState> StubVmm::save_machine() {
+  auto msrs = save();
+  if (!msrs) return tl::unexpected(msrs.error());
+  MachineState state{std::move(*msrs), {}, guest_->memory()};
+  for (const auto& record : vcpus_) {
+    auto vcpu = get_state(*record->vcpu);
+    if (!vcpu) return tl::unexpected(vcpu.error());
+    state.vcpus.push_back(*vcpu);
+  }
+  return state;
 }
+
+VmmResult<void> StubVmm::load_machine(const MachineState& state) {
+  if (auto done = restore(state.msrs); !done) return done;
+  for (std::size_t i = 0; i < vcpus_.size(); ++i)
+    if (auto done = set_state(*vcpus_[i]->vcpu, state.vcpus[i]); !done) return done;
+  guest_->resume(state.memory);
+  return {};
+}
+
+VmmResult<void> StubVmm::replug() {
+  if (vcpus_.size() < 2)
+    return failed(-EINVAL, "a VM with a single vCPU has none to unplug (--vcpus 2)");
+  if (auto done = reset_vcpu(*vcpus_.back()); !done) return done;
+  guest_->plug_cpu(vcpus_.size() - 1);
+  return {};
+}
+
+Vcpu& StubVmm::vcpu(uint32_t index) { return *vcpus_[index]->vcpu; }
 
 // ---- host_kit::Host ----------------------------------------------------------------------------
 
@@ -288,6 +383,23 @@ int32_t StubVmm::get_cpuid(vmm_vm_handle, vmm_vcpu_handle, uint32_t leaf, uint32
   registers[1] = result.ebx;
   registers[2] = result.ecx;
   registers[3] = result.edx;
+  return 0;
+}
+
+int32_t StubVmm::get_supported_cpuid(vmm_vm_handle, uint32_t leaf, uint32_t subleaf,
+                                     std::span<uint32_t, 4> registers) noexcept {
+  const CpuidResult result = supported_->lookup(leaf, subleaf);
+  registers[0] = result.eax;
+  registers[1] = result.ebx;
+  registers[2] = result.ecx;
+  registers[3] = result.edx;
+  return 0;
+}
+
+/// The guest's CPUID was made of what KVM supports before the VM was: what is cleared in it, the
+/// VMM's code does not see either.
+int32_t StubVmm::hide_cpuid(vmm_vm_handle, std::span<const vmm_cpuid_bits> bits) noexcept {
+  cpuid_->hide(bits);
   return 0;
 }
 
