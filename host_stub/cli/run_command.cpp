@@ -25,12 +25,12 @@ namespace {
 /// The command line of `run`, as given.
 struct RunOptions {
   std::vector<std::string> plugins, options;
-  std::vector<std::string> to_options;
+  std::vector<std::string> to_plugins, to_options;
   std::string kvm, cpuid, scenario, vmm, guest_pmu;
   std::vector<std::string> faults, expected, unexpected;
   uint32_t vcpus = 0;
   bool help = false, json = false, batch = false, no_irqchip = false, msr_filter = false,
-       to_no_plugin = false, parallel = false, old_guest = false, quiet = false, all_ioctls = false;
+       parallel = false, old_guest = false, quiet = false, all_ioctls = false;
 };
 
 po::options_description describe(RunOptions& o) {
@@ -52,10 +52,10 @@ po::options_description describe(RunOptions& o) {
     ("vmm", po::value(&o.vmm)->default_value("stub")->value_name("KIND"),
      "what the VMM does to the PMU by itself: stub (nothing), qemu-11 (writes the registers at each "
      "reset and aborts if one is refused), enables-pmu (turns KVM's capability on again)")
+    ("to-plugin", po::value(&o.to_plugins)->value_name("PATH"),
+     "plugin on hosts that the VM migrates to, or 'none'; as on the first host unless given")
     ("to-options", po::value(&o.to_options)->value_name("STR"),
-     "option string of the plugin of the same position on hosts that the VM migrates to; as on the "
-     "first host unless given")
-    ("to-no-plugin", po::bool_switch(&o.to_no_plugin), "hosts that the VM migrates to have no plugin")
+     "option string there, of the plugin of the same position; as on the first host unless given")
     ("fault", po::value(&o.faults)->value_name("SCRIPT"),
      "make ioctls fail, e.g. set_msrs:short@3; may be repeated")
     ("expect", po::value(&o.expected)->value_name("TEXT"), "a line of the guest or the log must hold it")
@@ -105,12 +105,13 @@ tl::expected<Value, std::string> value_of(const char* option, const std::string&
 
 /// The VMM on hosts that the VM migrates to.
 tl::expected<VmmConfig, std::string> target_of(const RunOptions& o, VmmConfig vmm) {
-  if (o.to_options.size() > o.plugins.size())
-    return tl::unexpected(std::string("--to-options without a --plugin that they are for"));
-  if (o.to_no_plugin && !o.to_options.empty())
-    return tl::unexpected(std::string("--to-options and --to-no-plugin exclude each other"));
+  const bool none = o.to_plugins == std::vector<std::string>{"none"};
+  if (!o.to_plugins.empty()) vmm.plugins.clear();
+  if (!none)
+    for (const std::string& path : o.to_plugins) vmm.plugins.push_back({path, ""});
+  if (o.to_options.size() > vmm.plugins.size())
+    return tl::unexpected(std::string("--to-options without a plugin that they are for"));
   for (std::size_t i = 0; i < o.to_options.size(); ++i) vmm.plugins[i].options = o.to_options[i];
-  if (o.to_no_plugin) vmm.plugins.clear();
   return vmm;
 }
 
