@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: MIT
+//
+// Small inputs that once gave a wrong result without a line, each with the right value: the plugin
+// in the stub VMM, on the simulated KVM.
+#include <boost/test/unit_test.hpp>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "sim/sim_kvm.hpp"
+#include "stub_vmm/stub_vmm.hpp"
+#include "support/need.hpp"
+
+using namespace host_stub;  // NOLINT: a test's vocabulary
+
+namespace {
+
+constexpr uint64_t kCycles = 0x530076;  // EN, INT, OS, USR, event 76
+const std::string kPlugin = std::string(TEST_BUILD_DIR) + "/plugin/svm_pmu.so";
+
+/// A VM with the plugin, and what was said about it.
+struct SmallVm {
+  struct Input {
+    const char* kvm = "sim:linux-6.12";
+    const char* options = "";
+    const char* cpuid = "core";
+    VmmKind kind = VmmKind::stub;
+    uint32_t guest_pmu = VMM_GUEST_PMU_UNSAID;
+    bool knows_perfmonv2 = true;
+  };
+
+  explicit SmallVm(const Input& input) : kvm(need(open_sim(input.kvm), input.kvm)) {
+    VmmConfig config;
+    config.kind = input.kind;
+    config.guest_pmu = input.guest_pmu;
+    config.cpuid = need(CpuidModel::parse(input.cpuid), input.cpuid);
+    config.guest_kernel.knows_perfmonv2 = input.knows_perfmonv2;
+    config.plugins.push_back({kPlugin, input.options});
+    auto made = StubVmm::create(*kvm, config, [this](const Event& event) {
+      if (event.kind == Event::Kind::log && event.level <= VMM_LOG_WARNING)
+        warnings.push_back(event.text);
+    });
+    if (made)
+      vmm = std::move(*made);
+    else
+      error = made.error().text;
+  }
+
+  Vcpu& vcpu() const { return vmm->vcpu(0); }
+
+  /// What the guest reads; 0 for #GP.
+  uint64_t guest_reads(uint32_t msr) const { return vcpu().guest_rdmsr(msr).value_or(0); }
+
+  std::unique_ptr<Kvm> kvm;
+  std::vector<std::string> warnings;
+  std::unique_ptr<StubVmm> vmm;  ///< null: it could not be made
+  std::string error;
+};
+
+}  // namespace
+
+BOOST_AUTO_TEST_CASE(on_6_6_with_perfmonv2_a_guest_of_version_1_counts_from_its_first_boot_on) {
+  SmallVm vm({.kvm = "sim:linux-6.6,host-perfmonv2", .cpuid = "v2", .knows_perfmonv2 = false});
+  BOOST_REQUIRE_MESSAGE(vm.vmm, vm.error);
+  BOOST_REQUIRE(vm.vcpu().guest_wrmsr(0xc0010200, kCycles).has_value());
+  vm.vcpu().guest_run(1000);
+  BOOST_TEST(vm.guest_reads(0xc0010201) == 1000U);
+}
+
+BOOST_AUTO_TEST_CASE(a_machine_that_is_loaded_after_a_reset_has_the_registers_that_were_saved) {
+  SmallVm vm({});
+  BOOST_REQUIRE_MESSAGE(vm.vmm, vm.error);
+  BOOST_REQUIRE(vm.vcpu().guest_wrmsr(0xc0010200, kCycles).has_value());
+  const auto saved = vm.vmm->save_machine();
+  BOOST_REQUIRE(saved.has_value());
+  BOOST_REQUIRE(vm.vmm->reset().has_value());
+  BOOST_TEST(vm.guest_reads(0xc0010200) == 0U);
+  BOOST_REQUIRE(vm.vmm->load_machine(*saved).has_value());
+  BOOST_TEST(vm.guest_reads(0xc0010200) == kCycles);
+}
