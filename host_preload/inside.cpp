@@ -3,6 +3,6 @@
 
 namespace host_preload {
 
-constinit thread_local int Inside::depth_ = 0;
+constinit thread_local int Inside::depth = 0;
 
 }  // namespace host_preload

@@ -8,16 +8,16 @@ namespace host_preload {
 
 class Inside {
  public:
-  Inside() noexcept { ++depth_; }
-  ~Inside() { --depth_; }
+  Inside() noexcept { ++depth; }
+  ~Inside() { --depth; }
   Inside(const Inside&) = delete;
   Inside& operator=(const Inside&) = delete;
 
-  static bool now() noexcept { return depth_ != 0; }
+  static bool now() noexcept { return depth != 0; }
 
  private:
   // initial-exec, so that reading it allocates nothing
-  __attribute__((tls_model("initial-exec"))) static constinit thread_local int depth_;
+  __attribute__((tls_model("initial-exec"))) static constinit thread_local int depth;
 };
 
 }  // namespace host_preload

@@ -12,10 +12,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <optional>
 #include <span>
+#include <tuple>
 #include <type_traits>
 #include <utility>
-#include <variant>
 #include <vector>
 
 namespace host_preload {
@@ -51,12 +52,13 @@ struct KvmCall {
   int result = 0;  ///< of the ioctl
   int error = 0;   ///< errno that it left
 
-  std::variant<std::monostate, kvm_msr_filter, kvm_enable_cap, CpuidCopy> copy;
+  std::tuple<std::optional<kvm_msr_filter>, std::optional<kvm_enable_cap>, std::optional<CpuidCopy>>
+      copies;  ///< one of them at most
 
   /// From here on KVM gets a copy that is ours.
   template <typename T>
   T& use_copy(T ours) noexcept {
-    T& kept = copy.emplace<T>(std::move(ours));
+    T& kept = std::get<std::optional<T>>(copies).emplace(std::move(ours));
     if constexpr (std::is_same_v<T, CpuidCopy>)
       arg = kept.data();
     else

@@ -13,7 +13,7 @@ class PluginCalls final : public host_kit::Host {
   explicit PluginCalls(PreloadLog& log) noexcept : log_(log) {}
 
   const char* name() const noexcept override;
-  int32_t vm_ioctl(vmm_vm_handle vm, uint32_t request, void* arg) noexcept override;
+  int32_t vm_ioctl(vmm_vm_handle handle, uint32_t request, void* arg) noexcept override;
   int32_t vcpu_ioctl(vmm_vcpu_handle vcpu, uint32_t request, void* arg) noexcept override;
   void log(uint32_t level, std::string_view source, std::string_view message) noexcept override;
   int32_t get_cpuid(vmm_vm_handle handle, vmm_vcpu_handle vcpu_handle, uint32_t leaf,

@@ -3,6 +3,7 @@
 // Structs of vmm/plugin.h that another version of the header may have made longer or shorter.
 #pragma once
 
+#include <vmm/guest_pmu.h>
 #include <vmm/plugin.h>
 
 #include <algorithm>
@@ -26,6 +27,9 @@ template <>
 inline constexpr uint32_t kSizeV1_0<vmm_vm> = offsetof(vmm_vm, handle) + sizeof(vmm_vm::handle);
 template <>
 inline constexpr uint32_t kSizeV1_0<vmm_vcpu> = offsetof(vmm_vcpu, batch) + sizeof(vmm_vcpu::batch);
+template <>
+inline constexpr uint32_t kSizeV1_0<vmm_guest_pmu> = offsetof(vmm_guest_pmu, wanted) +
+                                                     sizeof(vmm_guest_pmu::wanted);
 /// The optional callbacks at the end of the host's table may be left off.
 template <>
 inline constexpr uint32_t kSizeV1_0<vmm_host> = offsetof(vmm_host, get_cpuid);

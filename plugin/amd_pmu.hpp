@@ -39,8 +39,13 @@ inline constexpr uint64_t kCounterMask = (uint64_t{1} << 48) - 1;
 inline constexpr uint32_t kLeafVendor = 0;
 inline constexpr uint32_t kLeafExtFeatures = 0x80000001;  ///< ECX[23] = PerfCtrExtCore
 inline constexpr uint32_t kPerfCtrExtCoreBit = 1u << 23;
+inline constexpr uint32_t kPerfCtrExtNbBit = 1u << 24;         ///< ECX[24]: north bridge counters
+inline constexpr uint32_t kPerfCtrExtLlcBit = 1u << 28;        ///< ECX[28]: L2I or L3 counters
 inline constexpr uint32_t kLeafExtPerfMonAndDbg = 0x80000022;  ///< EAX[0] = PerfMonV2
 inline constexpr uint32_t kPerfMonV2Bit = 1u << 0;
 inline constexpr uint32_t kNumPerfCtrCoreMask = 0xf;  ///< EBX[3:0]
+/// EBX: the numbers of core, north bridge and memory controller counters; not EBX[9:4], which is
+/// the size of the LBR stack.
+inline constexpr uint32_t kNumPerfCtrMask = 0x003ffc0f;
 
 }  // namespace svm_pmu::amd

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "host.hpp"
 
+#include <vmm/guest_pmu.h>
+
 #include <cerrno>
 
 #include "abi_struct.hpp"
@@ -64,6 +66,28 @@ std::optional<CpuidRegisters> Host::cpuid(vmm_vm_handle vm, vmm_vcpu_handle vcpu
   uint32_t out[4] = {};
   if (table_.get_cpuid(table_.host_ctx, vm, vcpu, leaf, subleaf, out) != 0) return std::nullopt;
   return CpuidRegisters{out[0], out[1], out[2], out[3]};
+}
+
+std::optional<CpuidRegisters> Host::supported_cpuid(vmm_vm_handle vm,
+                                                    uint32_t leaf) const noexcept {
+  if (table_.get_supported_cpuid == nullptr) return std::nullopt;
+  uint32_t out[4] = {};
+  if (table_.get_supported_cpuid(table_.host_ctx, vm, leaf, 0, out) != 0) return std::nullopt;
+  return CpuidRegisters{out[0], out[1], out[2], out[3]};
+}
+
+std::optional<uint32_t> Host::guest_pmu(vmm_vm_handle vm) const noexcept {
+  if (table_.get_extension == nullptr) return std::nullopt;
+  const auto* found =
+      static_cast<const vmm_guest_pmu*>(table_.get_extension(table_.host_ctx, VMM_GUEST_PMU_ID));
+  vmm_guest_pmu pmu;
+  if (!copy_struct(pmu, found) || pmu.wanted == nullptr) return std::nullopt;
+  return pmu.wanted(table_.host_ctx, vm);
+}
+
+int32_t Host::hide_cpuid(vmm_vm_handle vm, std::span<const vmm_cpuid_bits> bits) const noexcept {
+  if (table_.hide_cpuid == nullptr) return -EOPNOTSUPP;
+  return table_.hide_cpuid(table_.host_ctx, vm, bits.data(), static_cast<uint32_t>(bits.size()));
 }
 
 }  // namespace svm_pmu

@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 
 #include "error.hpp"
 
@@ -36,6 +37,15 @@ class Host {
   /// The guest's CPUID; nothing if the host does not know it. `vcpu` may be nullptr.
   std::optional<CpuidRegisters> cpuid(vmm_vm_handle vm, vmm_vcpu_handle vcpu, uint32_t leaf,
                                       uint32_t subleaf = 0) const noexcept;
+
+  /// What KVM supports, before anything is hidden; nothing if the host does not know it.
+  std::optional<CpuidRegisters> supported_cpuid(vmm_vm_handle vm, uint32_t leaf) const noexcept;
+
+  /// VMM_GUEST_PMU_*: what the VMM was told; nothing if the host has no vmm.guest_pmu/1.
+  std::optional<uint32_t> guest_pmu(vmm_vm_handle vm) const noexcept;
+
+  /// hide_cpuid; -EOPNOTSUPP if the host has none.
+  int32_t hide_cpuid(vmm_vm_handle vm, std::span<const vmm_cpuid_bits> bits) const noexcept;
 
   /// Whether the host denies MSRs by a filter of its own.
   bool has_msr_filter() const noexcept { return table_.deny_msrs != nullptr; }

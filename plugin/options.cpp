@@ -31,6 +31,12 @@ struct Word {
 constexpr Word<bool> kBoolWords[] = {{"on", true},     {"off", false}, {"true", true},
                                      {"false", false}, {"yes", true},  {"no", false},
                                      {"1", true},      {"0", false}};
+constexpr Word<PmuOff> kOffWords[] = {
+    {"on", PmuOff::on},     {"off", PmuOff::off}, {"true", PmuOff::on},
+    {"false", PmuOff::off}, {"yes", PmuOff::on},  {"no", PmuOff::off},
+    {"1", PmuOff::on},      {"0", PmuOff::off},   {"auto", PmuOff::automatic}};
+constexpr Word<PmuCpuid> kCpuidWords[] = {
+    {"auto", PmuCpuid::automatic}, {"hide", PmuCpuid::hide}, {"keep", PmuCpuid::keep}};
 constexpr Word<PmuOffMethod> kMethodWords[] = {{"auto", PmuOffMethod::automatic},
                                                {"cap", PmuOffMethod::cap},
                                                {"msr-filter", PmuOffMethod::msr_filter}};
@@ -61,6 +67,12 @@ void parse_choice(boost::any& out, const std::vector<std::string>& words,
 // Found by Boost.Program_options by their argument types.
 void validate(boost::any& out, const std::vector<std::string>& words, Choice<bool>*, int) {
   parse_choice(out, words, kBoolWords);
+}
+void validate(boost::any& out, const std::vector<std::string>& words, Choice<PmuOff>*, int) {
+  parse_choice(out, words, kOffWords);
+}
+void validate(boost::any& out, const std::vector<std::string>& words, Choice<PmuCpuid>*, int) {
+  parse_choice(out, words, kCpuidWords);
 }
 void validate(boost::any& out, const std::vector<std::string>& words, Choice<PmuOffMethod>*, int) {
   parse_choice(out, words, kMethodWords);
@@ -99,6 +111,25 @@ std::string all_keys() {
   for (const OptionRow& row : kOptionTable)
     keys += (keys.empty() ? "" : ", ") + std::string(row.key);
   return keys;
+}
+
+/// What QEMU calls these, and what to write here instead.
+struct Alias {
+  std::string_view key;
+  const char* meant;
+};
+constexpr Alias kAliases[] = {
+    {"pmu", "pmu-cap-disabled"}, {"-pmu", "pmu-cap-disabled=on"}, {"+pmu", "pmu-cap-disabled=off"}};
+
+std::string did_you_mean(std::string_view part) {
+  const std::string_view key = part.substr(0, part.find('='));
+  const auto* alias = std::find_if(std::begin(kAliases), std::end(kAliases),
+                                   [&](const Alias& row) { return row.key == key; });
+  if (alias == std::end(kAliases)) return "";
+  if (key != "pmu") return std::string("; did you mean ") + alias->meant + "?";
+  const std::string_view value = part.substr(std::min(part.size(), key.size() + 1));
+  const bool off = value == "off" || value == "no" || value == "false" || value == "0";
+  return std::string("; did you mean ") + alias->meant + (off ? "=on?" : "=off?");
 }
 
 tl::unexpected<Error> bad(const std::string& text) {
@@ -155,13 +186,14 @@ Expected<po::option> to_option(const std::string& part) {
   if (part.empty()) return bad("empty option: a comma at the begin or end, or nothing between two");
   const std::size_t equals = part.find('=');
   if (equals == std::string::npos)
-    return bad(shown(part) + " has no '=': options are key=value with key one of " + all_keys());
+    return bad(shown(part) + " has no '=': options are key=value with key one of " + all_keys() +
+               did_you_mean(part));
   const std::string key = part.substr(0, equals), value = part.substr(equals + 1);
   if (key.empty()) return bad("the key before " + shown(part) + " is empty: one of " + all_keys());
   if (!is_key(key) || row_of(key) == nullptr) {
     const bool blank = key.find_first_of(" \t") != std::string::npos;
     return bad("unknown key " + shown(key) + (blank ? " (blanks count)" : "") + ": one of " +
-               all_keys());
+               all_keys() + did_you_mean(part));
   }
   if (value.empty())
     return bad("the value of '" + key + "' is empty: one of " + row_of(key)->values);
@@ -178,8 +210,9 @@ struct Target {
   po::options_description description;
 
   Target() {
-    boolean("pmu-cap-disabled", options.pmu_cap_disabled);
+    choice("pmu-cap-disabled", options.pmu_cap_disabled);
     choice("pmu-off-method", options.pmu_off_method);
+    choice("pmu-cpuid", options.pmu_cpuid);
     boolean("pmu-reset", options.pmu_reset);
     boolean("pmu-state", options.pmu_state);
     boolean("verify", options.verify);

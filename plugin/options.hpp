@@ -17,9 +17,24 @@ namespace svm_pmu {
 /// How pmu-cap-disabled=on is to be done.
 enum class PmuOffMethod : uint8_t { automatic, cap, msr_filter };
 
+/// Which VMs are to have no vPMU.
+enum class PmuOff : uint8_t {
+  off,        ///< none
+  on,         ///< all
+  automatic,  ///< those whose VMM was told so (vmm/guest_pmu.h)
+};
+
+/// What becomes of the CPUID bits that announce a PMU, in a VM that has none.
+enum class PmuCpuid : uint8_t {
+  automatic,  ///< hidden where this plugin switched the vPMU off
+  hide,       ///< hidden also where it was off before
+  keep,
+};
+
 struct Options {
-  bool pmu_cap_disabled = false;
+  PmuOff pmu_cap_disabled = PmuOff::off;
   PmuOffMethod pmu_off_method = PmuOffMethod::automatic;
+  PmuCpuid pmu_cpuid = PmuCpuid::automatic;
   bool pmu_reset = true;
   bool pmu_state = true;
   bool verify = false;
@@ -39,9 +54,14 @@ struct OptionRow {
 // The one table that the parser, the descriptor's options_help and the documentation are made of.
 #define SVM_PMU_BOOL_VALUES "on|off|true|false|yes|no|1|0"
 #define SVM_PMU_OPTION_TABLE(ROW)                                                                  \
-  ROW("pmu-cap-disabled", SVM_PMU_BOOL_VALUES, "off", "no vPMU for the VMs of this host")          \
+  ROW("pmu-cap-disabled", SVM_PMU_BOOL_VALUES "|auto", "off",                                      \
+      "no vPMU for the VMs of this host; auto: for those whose VMM was told so, as by QEMU's "     \
+      "-cpu X,pmu=off")                                                                            \
   ROW("pmu-off-method", "auto|cap|msr-filter", "auto",                                             \
       "how: KVM_CAP_PMU_CAPABILITY, an MSR deny filter, or the first of them that KVM offers")     \
+  ROW("pmu-cpuid", "auto|hide|keep", "auto",                                                       \
+      "the CPUID bits of a PMU in a VM without one: auto hides them where the plugin switched "    \
+      "the vPMU off, hide also where it was off before")                                           \
   ROW("pmu-reset", SVM_PMU_BOOL_VALUES, "on", "reset the AMD PMU registers with the vCPU")         \
   ROW("pmu-state", SVM_PMU_BOOL_VALUES, "on",                                                      \
       "name the AMD PMU registers for the host to save and restore")                               \

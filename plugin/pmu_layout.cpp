@@ -39,7 +39,8 @@ LayoutId find_layout(const Host& host, vmm_vm_handle vm, vmm_vcpu_handle vcpu) n
   // As KVM reads it (amd_pmu_refresh): the leaf counts whether or not 0x80000000 reaches it.
   const bool extended = (features->ecx & amd::kPerfCtrExtCoreBit) != 0;
   const uint32_t most = extended ? amd::kExtCounters : amd::kLegacyCounters;
-  Layout layout{extended ? Bank::extended : Bank::legacy, static_cast<uint8_t>(most), false, 0};
+  Layout layout{extended ? Bank::extended : Bank::legacy, amd::kExtCounters,
+                static_cast<uint8_t>(most), false, 0};
   if ((perfmon->eax & amd::kPerfMonV2Bit) != 0) {
     const auto n = static_cast<uint8_t>(std::min(perfmon->ebx & amd::kNumPerfCtrCoreMask, most));
     layout.has_global = true;

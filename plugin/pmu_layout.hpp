@@ -18,8 +18,10 @@ namespace svm_pmu {
 
 /// The address range of a guest's selectors and counters.
 enum class Bank : uint8_t {
-  none,      ///< not an AMD or Hygon guest: no register of ours
-  legacy,    ///< c0010000-7: 4 counters
+  none,  ///< not an AMD or Hygon guest: no register of ours
+  /// c0010000-7: 4 counters. Counters 4 and 5 are written at their extended addresses, too: KVM of
+  /// Linux 5.10 serves them whatever the guest's CPUID says; others take a 0 or refuse.
+  legacy,
   extended,  ///< c0010200-b: PerfCtrExtCore, 6 counters
   /// The guest's CPUID is not known. Counters 0-3 at their legacy addresses, which KVM has with and
   /// without PerfCtrExtCore, 4 and 5 at the extended ones: every counter that there can be, once.
@@ -29,26 +31,28 @@ enum class Bank : uint8_t {
 /// The registers of one kind of guest.
 struct Layout {
   Bank bank = Bank::none;
-  uint8_t counters = 0;         ///< selectors and counters to write
+  uint8_t counters = 0;         ///< selectors and counters that a reset writes
+  uint8_t guest_counters = 0;   ///< those that the guest's CPUID promises, to save and restore
   bool has_global = false;      ///< PerfMonV2: GLOBAL_CTL and GLOBAL_STATUS
   uint8_t global_counters = 0;  ///< n: bits that exist in the global registers
 
   constexpr bool operator==(const Layout&) const = default;
 
+  constexpr bool is_legacy(uint32_t i) const noexcept {
+    return bank != Bank::extended && i < amd::kLegacyCounters;
+  }
   constexpr uint32_t selector(uint32_t i) const noexcept {
-    const bool legacy = bank == Bank::legacy || (bank == Bank::unknown && i < amd::kLegacyCounters);
-    return legacy ? amd::kPerfEvtSel0 + i : amd::kPerfCtl0 + 2 * i;
+    return is_legacy(i) ? amd::kPerfEvtSel0 + i : amd::kPerfCtl0 + 2 * i;
   }
   constexpr uint32_t counter(uint32_t i) const noexcept {
-    const bool legacy = bank == Bank::legacy || (bank == Bank::unknown && i < amd::kLegacyCounters);
-    return legacy ? amd::kPerfCtr0 + i : amd::kExtCtr0 + 2 * i;
+    return is_legacy(i) ? amd::kPerfCtr0 + i : amd::kExtCtr0 + 2 * i;
   }
   /// GLOBAL_CTL after RESET: all n enable bits, so that software that knows only version 1 counts
   /// (APM vol. 2, PerfCntrGlobalCtl; KVM sets the same at KVM_SET_CPUID2, Linux 6.9). Not 0.
   constexpr uint64_t global_mask() const noexcept { return (uint64_t{1} << global_counters) - 1; }
-  /// Whether a selector or counter of the bank lies behind the n that PerfMonV2 announces: it is
-  /// there or not, as this KVM reads the leaf.
-  constexpr bool is_beyond_n(uint32_t index) const noexcept;
+  /// Whether a selector or counter lies beyond what the guest's CPUID promises, the bank or the n
+  /// of PerfMonV2: it is there or not, as this KVM reads CPUID.
+  constexpr bool is_beyond_cpuid(uint32_t index) const noexcept;
 };
 
 /// Every layout there is. A vCPU's layout is an index into it.
@@ -60,17 +64,18 @@ inline constexpr LayoutId kUnknown = kLayoutCount - 1;
 constexpr std::array<Layout, kLayoutCount> make_layouts() noexcept {
   std::array<Layout, kLayoutCount> all{};
   std::size_t next = 0;
-  all[next++] = {Bank::none, 0, false, 0};
-  all[next++] = {Bank::legacy, amd::kLegacyCounters, false, 0};
+  constexpr uint8_t kFour = amd::kLegacyCounters, kSix = amd::kExtCounters;
+  all[next++] = {Bank::none, 0, 0, false, 0};
+  all[next++] = {Bank::legacy, kSix, kFour, false, 0};
   // Fewer counters in the leaf than the bank has: one KVM has only those, another ignores the leaf
   // and has them all (before 6.5; later where the host lacks PerfMonV2), and a guest that does not
   // know PerfMonV2 uses them. All are written, and those that are not there refuse.
   for (uint8_t n = 0; n <= amd::kLegacyCounters; ++n)
-    all[next++] = {Bank::legacy, amd::kLegacyCounters, true, n};
-  all[next++] = {Bank::extended, amd::kExtCounters, false, 0};
+    all[next++] = {Bank::legacy, kSix, kFour, true, n};
+  all[next++] = {Bank::extended, kSix, kSix, false, 0};
   for (uint8_t n = 0; n <= amd::kExtCounters; ++n)
-    all[next++] = {Bank::extended, amd::kExtCounters, true, n};
-  all[next++] = {Bank::unknown, amd::kExtCounters, true, amd::kExtCounters};
+    all[next++] = {Bank::extended, kSix, kSix, true, n};
+  all[next++] = {Bank::unknown, kSix, kSix, true, kSix};
   return all;
 }
 inline constexpr std::array<Layout, kLayoutCount> kLayouts = make_layouts();
@@ -140,8 +145,9 @@ constexpr bool is_selector(uint32_t index) noexcept {
   return position < amd::kLegacyCounters || (position >= 8 && position < 20 && position % 2 == 0);
 }
 
-constexpr bool Layout::is_beyond_n(uint32_t index) const noexcept {
+constexpr bool Layout::is_beyond_cpuid(uint32_t index) const noexcept {
   const uint32_t position = msr_position(index);
+  if (bank == Bank::legacy && position >= 8 && position < 20) return true;
   if (!has_global || position >= 20) return false;
   const uint32_t number = position < 8 ? position % amd::kLegacyCounters : (position - 8) / 2;
   return number >= global_counters;

@@ -2,6 +2,7 @@
 #include "pmu_off.hpp"
 
 #include <cpuid.h>
+#include <vmm/guest_pmu.h>
 
 #include <cerrno>
 
@@ -50,9 +51,8 @@ Expected<Attempt> by_capability(const Host& host, vmm_vm_handle vm) noexcept {
   return Attempt{false, Vpmu::on, Text("no KVM_CAP_PMU_CAPABILITY (Linux 5.18)")};
 }
 
-/// The guest's CPUID leaf 0, or this machine's while the host does not know it: KVM makes the vPMU
-/// of the machine's vendor.
-CpuidRegisters vendor_of(const Host& host, vmm_vm_handle vm) noexcept {
+/// CPUID leaf 0 where the host does not know KVM's: the guest's, and at last this machine's.
+CpuidRegisters likely_vendor(const Host& host, vmm_vm_handle vm) noexcept {
   if (const auto guest = host.cpuid(vm, nullptr, amd::kLeafVendor)) return *guest;
   CpuidRegisters machine;
   __cpuid(amd::kLeafVendor, machine.eax, machine.ebx, machine.ecx, machine.edx);
@@ -61,8 +61,6 @@ CpuidRegisters vendor_of(const Host& host, vmm_vm_handle vm) noexcept {
 
 Expected<Attempt> by_msr_filter(const Host& host, const Options& options,
                                 vmm_vm_handle vm) noexcept {
-  if (!has_amd_pmu(vendor_of(host, vm)))
-    return Attempt{false, Vpmu::on, Text("an MSR filter covers AMD's registers only")};
   int32_t result = 0;
   const char* filter = "the host's MSR filter";
   if (host.has_msr_filter()) {
@@ -91,6 +89,62 @@ Expected<Attempt> by_msr_filter(const Host& host, const Options& options,
   return Attempt{true, Vpmu::filtered, {}};
 }
 
+constexpr vmm_cpuid_bits kPmuCpuid[] = {
+    {amd::kLeafExtFeatures, 0, VMM_CPUID_ECX,
+     amd::kPerfCtrExtCoreBit | amd::kPerfCtrExtNbBit | amd::kPerfCtrExtLlcBit},
+    {amd::kLeafExtPerfMonAndDbg, 0, VMM_CPUID_EAX, amd::kPerfMonV2Bit},
+    {amd::kLeafExtPerfMonAndDbg, 0, VMM_CPUID_EBX, amd::kNumPerfCtrMask},
+};
+
+/// Hides from the guest that there could be a PMU. A VMM that trusts these bits writes registers
+/// that KVM refuses (QEMU 11 aborts), and a guest driver that trusts them takes #GP.
+Expected<void> hide_pmu_cpuid(const Host& host, const Options& options, vmm_vm_handle vm,
+                              Vpmu vpmu) noexcept {
+  const bool hidden = options.pmu_cpuid == PmuCpuid::hide ||
+                      (options.pmu_cpuid == PmuCpuid::automatic && vpmu != Vpmu::already_off);
+  if (!hidden || vpmu == Vpmu::on) return {};
+  const int32_t result = host.hide_cpuid(vm, kPmuCpuid);
+  if (result == 0) {
+    host.log(VMM_LOG_INFO, Text("PerfCtrExtCore and PerfMonV2 are hidden from the guest's CPUID"));
+    return {};
+  }
+  Text line(
+      "the guest's CPUID still announces PerfCtrExtCore and PerfMonV2 if its VMM sets them: ");
+  if (result == -EOPNOTSUPP)
+    line << "this host of plugins cannot hide CPUID bits";
+  else
+    line << "hide_cpuid failed: " << Errno{result};
+  const bool asked = options.pmu_cpuid == PmuCpuid::hide;
+  if (asked && options.strict) return fail(result, line << " (pmu-cpuid=hide, strict=on)");
+  host.log(asked || result != -EOPNOTSUPP ? VMM_LOG_WARNING : VMM_LOG_INFO, line);
+  return {};
+}
+
+/// Whether this VM is to have no vPMU.
+Expected<bool> wants_off(const Host& host, const Options& options, vmm_vm_handle vm) noexcept {
+  if (options.pmu_cap_disabled != PmuOff::automatic) return options.pmu_cap_disabled == PmuOff::on;
+  const auto said = host.guest_pmu(vm);
+  if (said) return *said == VMM_GUEST_PMU_OFF;
+  Text line(
+      "pmu-cap-disabled=auto: this host of plugins cannot tell what the VMM was told about the "
+      "guest's PMU");
+  if (options.strict) return fail(-EOPNOTSUPP, line << " (strict=on)");
+  host.log(VMM_LOG_WARNING, line << "; the vPMU is left as KVM has it");
+  return false;
+}
+
+/// On another vendor's processor nothing is done. Who follows the VMM's own word asked for nothing
+/// there: other vendors' PMUs are the VMM's to switch off, by CPUID.
+Expected<Vpmu> not_amd(const Host& host, const Options& options, Vpmu vpmu) noexcept {
+  if (options.pmu_cap_disabled != PmuOff::on) return vpmu;
+  Text line(
+      "vPMU cannot be disabled for this VM: the processor is neither AMD's nor Hygon's, and this "
+      "plugin leaves other vPMUs alone");
+  if (options.strict) return fail(-EOPNOTSUPP, line << " (strict=on)");
+  host.log(VMM_LOG_WARNING, line);
+  return vpmu;
+}
+
 Expected<Vpmu> not_possible(const Host& host, const Options& options, const Text& why) noexcept {
   Text line;
   line << "vPMU cannot be disabled for this VM with pmu-off-method="
@@ -107,11 +161,10 @@ Expected<Vpmu> not_possible(const Host& host, const Options& options, const Text
 
 }  // namespace
 
-Expected<Vpmu> apply_pmu_off(const Host& host, const Options& options, vmm_vm_handle vm) noexcept {
-  if (!options.pmu_cap_disabled) {
-    host.log(VMM_LOG_DEBUG, Text("vPMU left as KVM has it (pmu-cap-disabled=off)"));
-    return Vpmu::on;
-  }
+namespace {
+
+/// Tries the methods in their order.
+Expected<Vpmu> switch_off(const Host& host, const Options& options, vmm_vm_handle vm) noexcept {
   Text why;
   if (options.pmu_off_method != PmuOffMethod::msr_filter) {
     const auto attempt = by_capability(host, vm);
@@ -126,6 +179,29 @@ Expected<Vpmu> apply_pmu_off(const Host& host, const Options& options, vmm_vm_ha
     why << (why.view().empty() ? "" : "; ") << attempt->reason.view();
   }
   return not_possible(host, options, why);
+}
+
+}  // namespace
+
+Expected<Vpmu> apply_pmu_off(const Host& host, const Options& options, vmm_vm_handle vm) noexcept {
+  const auto supported = host.supported_cpuid(vm, amd::kLeafVendor);
+  if (supported && !has_amd_pmu(*supported)) return not_amd(host, options, Vpmu::none);
+  const auto wanted = wants_off(host, options, vm);
+  if (!wanted) return tl::unexpected(wanted.error());
+  if (!*wanted) {
+    host.log(VMM_LOG_DEBUG, Text("vPMU left as KVM has it (pmu-cap-disabled=")
+                                << (options.pmu_cap_disabled == PmuOff::off
+                                        ? "off)"
+                                        : "auto, and the VMM was not told to switch it off)"));
+    return Vpmu::on;
+  }
+  // a guess: registers that turn out to be there are still reset
+  if (!supported && !has_amd_pmu(likely_vendor(host, vm))) return not_amd(host, options, Vpmu::on);
+  const auto vpmu = switch_off(host, options, vm);
+  if (!vpmu) return vpmu;
+  if (const auto hidden = hide_pmu_cpuid(host, options, vm, *vpmu); !hidden)
+    return tl::unexpected(hidden.error());
+  return vpmu;
 }
 
 }  // namespace svm_pmu

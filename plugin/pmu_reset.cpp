@@ -47,6 +47,11 @@ Text ioctl_failed(const char* name, uint32_t index, std::size_t count, int32_t c
   return what;
 }
 
+/// Whether a register lies beyond what the vCPU's CPUID promises.
+bool is_extra(const Reset& reset, uint32_t index) noexcept {
+  return kLayouts[reset.vm.layout_of(reset.vcpu.index, reset.vcpu.handle)].is_beyond_cpuid(index);
+}
+
 /// Looks at a register whose write KVM refused.
 ///
 /// KVM answers the same each time, so a register that refuses both ways twice is not there. The
@@ -61,12 +66,14 @@ void examine_refused(Reset& reset, const vmm_msr& wanted) noexcept {
     const int32_t got = kvm::get_msrs(reset.vm.host, reset.vcpu.handle, request);
     if (got < 0) return reset.failed(got, ioctl_failed("KVM_GET_MSRS", wanted.index, 1, got));
     const uint64_t value = request.entries[0].data;
-    if (got == 1 && value == wanted.value) return;
+    const bool right = got == 1 && value == wanted.value;
+    // what the guest's CPUID does not promise may read 0 and refuse even that: it holds nothing
+    if (right && !is_extra(reset, wanted.index)) return;
     fill(request, {&wanted, 1});
     const int32_t set = kvm::set_msrs(reset.vm.host, reset.vcpu.handle, request);
     if (set < 0) return reset.failed(set, ioctl_failed("KVM_SET_MSRS", wanted.index, 1, set));
     if (set == 1) return;
-    if (got == 0) continue;
+    if (got == 0 || right) continue;
     // A live GLOBAL_CTL takes any value and drops what it does not have. One that reads 0 and takes
     // nothing but 0 is only KVM's answer for a register that it lists and this guest lacks.
     if (wanted.index == amd::kGlobalCtl && value == 0) continue;
@@ -145,9 +152,10 @@ void learn(Reset& reset, LayoutId id, std::span<const vmm_msr> written) noexcept
     if ((reset.absent & bit) == 0 && is_selector(entry.index)) any_selector_left = true;
     if ((news & bit) == 0 || (said & bit) != 0) continue;
     said |= bit;
-    if (!layout.is_beyond_n(entry.index)) any_unforeseen = true;
+    if (!layout.is_beyond_cpuid(entry.index)) any_unforeseen = true;
     line << " " << Hex{entry.index, 8};
   }
+  if (layout.bank == Bank::legacy && !any_unforeseen) return;  // nothing that the guest knows of
   line << " for this VM's guest CPUID; left out of resets from now on";
   if (!any_selector_left) line << " (its vPMU is off: nothing to reset)";
   reset.vm.host.log(any_selector_left && any_unforeseen ? VMM_LOG_WARNING : VMM_LOG_INFO, line);
@@ -169,6 +177,50 @@ int32_t carry_out(Reset& reset, LayoutId layout, std::span<const vmm_msr> entrie
   return reset.result;
 }
 
+/// Is the vPMU off, as vm_created left it? A counter that is written and read back tells: where KVM
+/// has it off the counter reads 0, or refuses both ways, twice (see examine_refused). No perf event
+/// is made, since no selector is enabled; a host's kernel log may get one line of an ignored write.
+/// The reset that follows a live answer clears the counter. Once a VM: after its first vCPU nothing
+/// can switch the vPMU.
+Vm::Look look_at_counter(Reset& reset) noexcept {
+  constexpr vmm_msr kProbe{amd::kPerfCtr0, 0, 1};
+  constexpr int kRounds = 2;
+  kvm::MsrRequest request;
+  for (int round = 0; round < kRounds; ++round) {
+    fill(request, {&kProbe, 1});
+    const int32_t set = kvm::set_msrs(reset.vm.host, reset.vcpu.handle, request);
+    if (set < 0) reset.failed(set, ioctl_failed("KVM_SET_MSRS", kProbe.index, 1, set));
+    fill(request, {&kProbe, 1});
+    const int32_t got = kvm::get_msrs(reset.vm.host, reset.vcpu.handle, request);
+    if (got < 0) reset.failed(got, ioctl_failed("KVM_GET_MSRS", kProbe.index, 1, got));
+    if (set < 0 || got < 0) return Vm::Look::due;
+    if (got == 1 && request.entries[0].data == kProbe.value) return Vm::Look::live;
+    if (set == 1 && got == 1) return Vm::Look::off;
+    if (set == 1 || got == 1) return Vm::Look::due;
+  }
+  return Vm::Look::off;
+}
+
+/// True: there is no vPMU, nothing to reset. Says once if there is one in spite of vm_created.
+bool is_off(Reset& reset) noexcept {
+  Vm& vm = reset.vm;
+  if (vm.vpmu != Vpmu::off_by_cap && vm.vpmu != Vpmu::already_off) return false;
+  if (vm.look() == Vm::Look::due) {
+    const Vm::Look look = look_at_counter(reset);
+    if (vm.seen(look) && look == Vm::Look::live && !vm.options.strict)
+      vm.host.log(VMM_LOG_WARNING,
+                  Text(vm.vpmu == Vpmu::off_by_cap
+                           ? "the vPMU is on although it was switched off: the VMM has called "
+                             "KVM_ENABLE_CAP(KVM_CAP_PMU_CAPABILITY) after this plugin; AMD's PMU "
+                             "registers are reset"
+                           : "the vPMU is on although KVM offers no way to switch it off: "
+                             "pmu-off-method=msr-filter hides it; AMD's PMU registers are reset"));
+  }
+  if (vm.look() == Vm::Look::live && vm.options.strict)
+    reset.failed(-EIO, Text("the vPMU is on although it is to be off (strict=on)"));
+  return vm.look() == Vm::Look::off && vm.vpmu == Vpmu::off_by_cap;
+}
+
 }  // namespace
 
 int32_t reset_vcpu(Vm& vm, const vmm_vcpu& vcpu) noexcept {
@@ -179,7 +231,8 @@ int32_t reset_vcpu(Vm& vm, const vmm_vcpu& vcpu) noexcept {
     reset.failed(-EINVAL, what);
     return reset.result;
   }
-  if (vm.vpmu == Vpmu::off_by_cap) return 0;
+  if (vm.vpmu == Vpmu::none) return 0;
+  if (is_off(reset) || reset.result != 0) return reset.result;
 
   const LayoutId layout = vm.layout_of(vcpu.index, vcpu.handle);
   const uint32_t absent = vm.absent(layout);

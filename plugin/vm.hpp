@@ -18,6 +18,7 @@ namespace svm_pmu {
 
 /// How a VM's vPMU stands after vm_created.
 enum class Vpmu : uint8_t {
+  none,         ///< KVM's host is neither AMD's nor Hygon's: no vPMU of this plugin's
   on,           ///< as the host's KVM makes it: alive, as far as known
   off_by_cap,   ///< KVM_PMU_CAP_DISABLE was accepted: no register holds anything
   already_off,  ///< KVM has it off for all VMs, by its own word: registers decide
@@ -58,6 +59,13 @@ class Vm {
     return absent_[layout].load(std::memory_order_relaxed);
   }
 
+  /// Whether a counter was seen to keep a value (live) or not (off), at the VM's first reset. Until
+  /// then how it stands is the word of one ioctl, which the VMM may have undone.
+  enum class Look : uint8_t { due, off, live };
+  Look look() const noexcept { return look_.load(std::memory_order_relaxed); }
+  /// Remembers what was seen; true for the one thread that is to say so.
+  bool seen(Look look) noexcept { return look_.exchange(look, std::memory_order_relaxed) != look; }
+
   /// Adds to absent(); returns what was not known before, which is for one thread to log.
   uint32_t add_absent(LayoutId layout, uint32_t bits) noexcept {
     return bits & ~absent_[layout].fetch_or(bits, std::memory_order_relaxed);
@@ -66,6 +74,7 @@ class Vm {
  private:
   std::vector<uint8_t> layouts_;  // LayoutId + 1 of each vCPU; 0 = not known yet
   std::array<std::atomic<uint32_t>, kLayoutCount> absent_{};
+  std::atomic<Look> look_{Look::due};
 };
 
 }  // namespace svm_pmu

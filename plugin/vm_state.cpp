@@ -11,6 +11,8 @@ const char* state_of(const Vm& vm) noexcept {
       return kStateAlreadyOff;
     case Vpmu::filtered:
       return kStateFiltered;
+    case Vpmu::none:
+      return kStateNotAmd;
     case Vpmu::on:
       break;
   }

@@ -13,6 +13,7 @@ inline constexpr const char* kStateOff = "off";                 ///< vPMU off by
 inline constexpr const char* kStateAlreadyOff = "already-off";  ///< KVM has it off for all VMs
 inline constexpr const char* kStateFiltered = "filtered";       ///< hidden by a filter
 inline constexpr const char* kStateReset = "reset";             ///< on, reset with the vCPU
+inline constexpr const char* kStateNotAmd = "not-amd";          ///< another vendor's: no bug
 inline constexpr const char* kStateUntouched = "untouched";     ///< on, pmu-reset=off: nothing
 
 /// One of the words above. S2.

@@ -50,7 +50,10 @@ threaded_suites=(plugin_threads plugin_reset kvm_sim kvm_sim_events kvm_device p
 choose() { # PRESET: sets build_arguments and ctest_arguments
   local suites folders
   case $1 in
-    clang) suites=("${plugin_suites[@]}") folders=(plugin host_preload abi tests/abi) ;;
+    clang)
+      suites=("${plugin_suites[@]}")
+      folders=(plugin host_preload abi host_stub/check/host/recorder tests/abi)
+      ;;
     asan-gcc)
       suites=("${plugin_suites[@]}" options host_kit)
       folders=(plugin abi tests/abi tests/unit/plugins)

@@ -31,6 +31,7 @@ foreach(package_component svm-pmu:runtime svm-pmu-dev:devel)
           DESTINATION ${doc_dir}/${CMAKE_MATCH_1} COMPONENT ${CMAKE_MATCH_2})
 endforeach()
 install_page(README.md ${doc_dir}/svm-pmu runtime)
+install_page(plugin/MIGRATION.md ${doc_dir}/svm-pmu/plugin runtime)
 install_page(host_preload/README.md ${doc_dir}/svm-pmu/host_preload runtime)
 
 if(NOT HELP2MAN OR SVM_PMU_SANITIZE)

@@ -72,6 +72,8 @@ VmStatus with_page(const VmmProcess& process, const PublishedVm& published) {
   vm.believes_off = vm.told == GuestPmu::off && on;
   if (vm.vpmu.empty())
     set(vm, Protection::unknown, "the plugin does not say what it does");
+  else if (vm.vpmu == kStateNotAmd)
+    set(vm, Protection::not_needed, "this processor is neither AMD's nor Hygon's");
   else if (vm.vpmu == kStateUntouched)
     set(vm, Protection::no, "pmu-reset=off: its PMU is on and not reset");
   else if (vm.believes_off)

@@ -20,6 +20,8 @@
 namespace {
 
 using svm_pmu::Options;
+using svm_pmu::PmuCpuid;
+using svm_pmu::PmuOff;
 using svm_pmu::PmuOffMethod;
 
 // ---- the slow parser ---------------------------------------------------------------------------
@@ -67,7 +69,17 @@ const std::map<std::string, std::map<std::string, std::string>>& vocabulary() {
       {"on", "on"},   {"true", "on"},   {"yes", "on"}, {"1", "on"},
       {"off", "off"}, {"false", "off"}, {"no", "off"}, {"0", "off"}};
   static const std::map<std::string, std::map<std::string, std::string>> all{
-      {"pmu-cap-disabled", boolean},
+      {"pmu-cap-disabled",
+       {{"on", "on"},
+        {"true", "on"},
+        {"yes", "on"},
+        {"1", "on"},
+        {"off", "off"},
+        {"false", "off"},
+        {"no", "off"},
+        {"0", "off"},
+        {"auto", "auto"}}},
+      {"pmu-cpuid", {{"auto", "auto"}, {"hide", "hide"}, {"keep", "keep"}}},
       {"pmu-off-method", {{"auto", "auto"}, {"cap", "cap"}, {"msr-filter", "msr-filter"}}},
       {"pmu-reset", boolean},
       {"pmu-state", boolean},
@@ -144,7 +156,14 @@ std::map<std::string, std::string> words_of(const Options& options) {
                       : options.log_level == VMM_LOG_INFO    ? "info"
                       : options.log_level == VMM_LOG_DEBUG   ? "debug"
                                                              : "?";
-  return {{"pmu-cap-disabled", boolean(options.pmu_cap_disabled)},
+  const char* off = options.pmu_cap_disabled == PmuOff::on    ? "on"
+                    : options.pmu_cap_disabled == PmuOff::off ? "off"
+                                                              : "auto";
+  const char* cpuid = options.pmu_cpuid == PmuCpuid::hide   ? "hide"
+                      : options.pmu_cpuid == PmuCpuid::keep ? "keep"
+                                                            : "auto";
+  return {{"pmu-cap-disabled", off},
+          {"pmu-cpuid", cpuid},
           {"pmu-off-method", method},
           {"pmu-reset", boolean(options.pmu_reset)},
           {"pmu-state", boolean(options.pmu_state)},
@@ -154,9 +173,9 @@ std::map<std::string, std::string> words_of(const Options& options) {
 }
 
 const std::map<std::string, std::string> kDefaults{
-    {"pmu-cap-disabled", "off"}, {"pmu-off-method", "auto"}, {"pmu-reset", "on"},
-    {"pmu-state", "on"},         {"verify", "off"},          {"strict", "off"},
-    {"log-level", "warning"}};
+    {"pmu-cap-disabled", "off"}, {"pmu-cpuid", "auto"},   {"pmu-off-method", "auto"},
+    {"pmu-reset", "on"},         {"pmu-state", "on"},     {"verify", "off"},
+    {"strict", "off"},           {"log-level", "warning"}};
 
 std::string rendered(const std::map<std::string, std::string>& values) {
   std::string text;

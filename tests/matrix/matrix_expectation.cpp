@@ -23,19 +23,18 @@ struct KernelFacts {
   bool has_capability;  ///< KVM_CAP_PMU_CAPABILITY: ba7bb663f554, 5.18
   bool has_mediated;    ///< kvm_amd.enable_mediated_pmu: 7.0
   PerfMonV2 v2;
-  bool odd_f15h;      ///< an Intel host reads 0 from F15H and takes no 0: before 6.0
   bool keeps_global;  ///< PerfMonV2's registers stay while the vPMU is off: before f933b88e2015
 };
 constexpr KernelFacts kKernels[] = {
-    {"linux-5.4", false, false, false, false, PerfMonV2::unknown, true, false},
-    {"linux-5.10", true, false, false, false, PerfMonV2::unknown, true, false},
-    {"linux-5.15", true, false, false, false, PerfMonV2::unknown, true, false},
-    {"linux-6.1", true, true, true, false, PerfMonV2::unknown, false, false},
-    {"linux-6.6", true, true, true, false, PerfMonV2::claimed, false, true},
-    {"linux-6.6.y", true, true, true, false, PerfMonV2::claimed, false, false},
-    {"linux-6.12", true, true, true, false, PerfMonV2::claimed, false, false},
-    {"linux-6.18", true, true, true, false, PerfMonV2::of_host, false, false},
-    {"linux-7.2", true, true, true, true, PerfMonV2::of_host, false, false},
+    {"linux-5.4", false, false, false, false, PerfMonV2::unknown, false},
+    {"linux-5.10", true, false, false, false, PerfMonV2::unknown, false},
+    {"linux-5.15", true, false, false, false, PerfMonV2::unknown, false},
+    {"linux-6.1", true, true, true, false, PerfMonV2::unknown, false},
+    {"linux-6.6", true, true, true, false, PerfMonV2::claimed, true},
+    {"linux-6.6.y", true, true, true, false, PerfMonV2::claimed, false},
+    {"linux-6.12", true, true, true, false, PerfMonV2::claimed, false},
+    {"linux-6.18", true, true, true, false, PerfMonV2::of_host, false},
+    {"linux-7.2", true, true, true, true, PerfMonV2::of_host, false},
 };
 
 const KernelFacts& facts_of(const Case& row) {
@@ -62,15 +61,25 @@ const char* why_impossible(const Case& row) {
 /// KVM_CHECK_EXTENSION(KVM_CAP_PMU_CAPABILITY): 0 with enable_pmu=N too (recorded).
 bool offers_capability(const Case& row) { return facts_of(row).has_capability && row.enable_pmu; }
 
-/// A deny filter over AMD's registers: where KVM has filters, for a guest that has such registers.
-bool can_filter(const Case& row) {
-  return facts_of(row).has_filter && row.vendor != VendorPair::amd_host_intel_guest;
+/// A deny filter over AMD's registers: where KVM has filters.
+bool can_filter(const Case& row) { return facts_of(row).has_filter; }
+
+/// Another vendor's vPMU is not the plugin's.
+bool is_foreign(const Case& row) { return row.vendor == VendorPair::intel_host_amd_guest; }
+
+/// The guest as it is once the CPUID bits of a PMU are hidden from it.
+Case hidden_from(const Case& row, Decision decision) {
+  Case seen = row;
+  if (decision == Decision::off_by_cap || decision == Decision::filtered)
+    seen.guest = GuestPmu::plain;
+  return seen;
 }
 
 /// "auto" takes the capability; where KVM has none to give because it is off already, nothing is
 /// left to do; an older kernel gets the filter. A chosen method is that one or none.
 Decision decide(const Case& row) {
   if (row.off == PmuOff::no_plugin || row.off == PmuOff::off) return Decision::nothing;
+  if (is_foreign(row)) return Decision::not_possible;
   if (row.off != PmuOff::msr_filter) {
     if (offers_capability(row)) return Decision::off_by_cap;
     if (facts_of(row).has_capability) return Decision::already_off;
@@ -123,23 +132,15 @@ uint32_t most_ioctls(Decision decision) {
   return decision == Decision::off_by_cap ? 2 : 4;
 }
 
-/// Registers that read as they should be and refuse to be written so: each is tried again.
-bool is_odd(const Case& row) {
-  return row.vendor == VendorPair::intel_host_amd_guest && facts_of(row).odd_f15h;
-}
-
-constexpr uint32_t kExtRegisters = 2 * kExtCounters;
-
 /// One call where there is something to reset; none where the plugin knows that there is not; where
 /// only the registers' answers tell, at most one.
 Range set_msrs(const Case& row, const Expectation& e) {
   const bool nothing = !row.has_plugin() || e.decision == Decision::off_by_cap ||
-                       row.vendor == VendorPair::amd_host_intel_guest;
+                       row.vendor == VendorPair::amd_host_intel_guest || is_foreign(row);
   if (nothing) return {0, 0};
   // a host skips what is refused and goes on behind it, with as many calls as that takes
   constexpr uint32_t kMostRegisters = 15;
   if (row.batch) return {1, 1 + kMostRegisters};
-  if (is_odd(row)) return {0, 1 + kExtRegisters};
   return e.live ? Range{1, 1} : Range{0, 1};
 }
 
@@ -163,11 +164,12 @@ Warning warning(const Case& row, const Expectation& e) {
 
 }  // namespace
 
-Expectation expectation_of(const Case& row) {
+Expectation expectation_of(const Case& asked) {
   Expectation e;
-  e.impossible = why_impossible(row);
+  e.impossible = why_impossible(asked);
   if (e.impossible != nullptr) return e;
-  e.decision = decide(row);
+  e.decision = decide(asked);
+  const Case row = hidden_from(asked, e.decision);
   e.start = start_of(row, e.decision);
   e.most_vm_created_ioctls = most_ioctls(e.decision);
   e.live = is_live(row, e.decision);
@@ -180,7 +182,6 @@ Expectation expectation_of(const Case& row) {
   e.boot = boot_line(row, e);
   e.firmware_bug = !row.has_plugin() && e.boot == BootLine::driver;
   e.set_msrs = set_msrs(row, e);
-  if (e.set_msrs.most != 0 && is_odd(row)) e.most_get_msrs = kExtRegisters;
   e.refused_lines = refused_lines(row, e);
   e.warning = warning(row, e);
   return e;

@@ -51,10 +51,13 @@ std::vector<uint32_t> reached_by_guest(Vcpu& vcpu) {
   return reached;
 }
 
-std::span<const Pair> pairs_of(const Case& row) {
-  if (row.guest == GuestPmu::plain) return kLegacy;
-  return kExtended;
+/// What the guest's CPUID says once plugins have hidden what they hide.
+std::span<const Pair> pairs_of(const StubVmm& vmm) {
+  constexpr uint32_t kPerfCtrExtCore = 1u << 23;
+  const bool core = (vmm.guest_cpuid().lookup(0x80000001, 0).ecx & kPerfCtrExtCore) != 0;
+  return core ? std::span<const Pair>(kExtended) : std::span<const Pair>(kLegacy);
 }
+bool has_v2(const StubVmm& vmm) { return (vmm.guest_cpuid().lookup(0x80000022, 0).eax & 1) != 0; }
 
 /// The one register behind both addresses of counters 0-3.
 uint32_t without_alias(uint32_t msr) {
@@ -81,8 +84,8 @@ class Run {
   void see_writes(const IoctlCall& call, int32_t taken);
   void see(const Event& event);
   void play(StubVmm& vmm);
-  void make_dirty(Vcpu& vcpu) const;
-  Registers read(Vcpu& vcpu) const;
+  static void make_dirty(StubVmm& vmm, uint32_t index);
+  static Registers read(StubVmm& vmm, uint32_t index);
 
   const Case& row_;
   const std::string& plugin_;
@@ -153,26 +156,28 @@ void Run::see(const Event& event) {
 }
 
 /// A guest that left every register of its own in use: what perf does with one of them.
-void Run::make_dirty(Vcpu& vcpu) const {
+void Run::make_dirty(StubVmm& vmm, uint32_t index) {
+  Vcpu& vcpu = vmm.vcpu(index);
   constexpr uint64_t kCycles = 0x530076;  // EN, INT, OS, USR, event 76
-  for (const Pair& pair : pairs_of(row_)) {
+  for (const Pair& pair : pairs_of(vmm)) {
     set_msr(vcpu, pair.selector, kCycles);
     set_msr(vcpu, pair.counter, uint64_t{0xffff} << 32);
   }
-  if (row_.guest != GuestPmu::v2) return;
+  if (!has_v2(vmm)) return;
   set_msr(vcpu, kGlobalStatus, 1);
   set_msr(vcpu, kGlobalCtl, 0);
 }
 
-Registers Run::read(Vcpu& vcpu) const {
+Registers Run::read(StubVmm& vmm, uint32_t index) {
+  Vcpu& vcpu = vmm.vcpu(index);
   Registers registers;
-  for (const Pair& pair : pairs_of(row_)) {
+  for (const Pair& pair : pairs_of(vmm)) {
     const std::size_t before = registers.dirty.size();
     for (const uint32_t msr : {pair.selector, pair.counter})
       if (get_msr(vcpu, msr).value_or(0) != 0) registers.dirty.push_back(msr);
     registers.dirty_counters += registers.dirty.size() != before ? 1 : 0;
   }
-  if (row_.guest != GuestPmu::v2) return registers;
+  if (!has_v2(vmm)) return registers;
   registers.global_status = get_msr(vcpu, kGlobalStatus).value_or(0);
   registers.global_ctl = get_msr(vcpu, kGlobalCtl);
   // KVM lets a host read 0 from a register that it lists and this vCPU lacks; such a one takes 0
@@ -191,13 +196,13 @@ void Run::play(StubVmm& vmm) {
   vmm.guest().start_perf();
   const bool dirty = row_.has_plugin() && row_.vendor != VendorPair::amd_host_intel_guest;
   for (uint32_t i = 0; i < kVcpus; ++i) {
-    if (dirty) make_dirty(vmm.vcpu(i));
-    seen_.before.push_back(read(vmm.vcpu(i)));
+    if (dirty) make_dirty(vmm, i);
+    seen_.before.push_back(read(vmm, i));
   }
   phase_ = Phase::reset;
   if (const auto done = vmm.reset(); !done) seen_.hook_result = done.error().code;
   phase_ = Phase::other;
-  for (uint32_t i = 0; i < kVcpus; ++i) seen_.after.push_back(read(vmm.vcpu(i)));
+  for (uint32_t i = 0; i < kVcpus; ++i) seen_.after.push_back(read(vmm, i));
   console_ = &seen_.boot_after;
   vmm.guest().boot();
   seen_.nmis_after = vmm.guest().state().unknown_nmis;

@@ -259,12 +259,16 @@ bool is_selector(uint32_t msr) {
 }
 
 std::vector<vmm_msr> writes_of(const Plan& plan) {
+  // counters 4 and 5 have extended addresses alone, and are written there for a legacy guest, too
   const bool old = plan.bank == Plan::legacy;
+  const uint32_t counters = old ? 6 : plan.counters;
   std::vector<vmm_msr> writes;
   const auto add = [&](uint32_t msr, uint64_t value) { writes.push_back({msr, 0, value}); };
   if (plan.global) add(kMsrGlobalCtl, 0);
-  for (uint32_t i = 0; i < plan.counters; ++i) add(old ? kMsrLegacyCtl0 + i : kMsrCtl0 + 2 * i, 0);
-  for (uint32_t i = 0; i < plan.counters; ++i) add(old ? kMsrLegacyCtr0 + i : kMsrCtr0 + 2 * i, 0);
+  for (uint32_t i = 0; i < counters; ++i)
+    add(old && i < 4 ? kMsrLegacyCtl0 + i : kMsrCtl0 + 2 * i, 0);
+  for (uint32_t i = 0; i < counters; ++i)
+    add(old && i < 4 ? kMsrLegacyCtr0 + i : kMsrCtr0 + 2 * i, 0);
   if (plan.global) add(kMsrGlobalStatus, 0);
   if (plan.global) add(kMsrGlobalCtl, plan.global_ctl);
   return writes;

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "host_kit/msr_io.hpp"
+#include "kvm/msr_request.hpp"
 #include "plugin_fixture.hpp"
 #include "sim/pmu_msrs.hpp"
 
@@ -357,9 +358,32 @@ BOOST_AUTO_TEST_CASE(a_vm_without_vpmu_is_not_touched) {
   rig.host.forget();
   host_kit::MsrBatch batch(64);
   BOOST_TEST(rig.vm.reset(0, batch.sink()) == 0);
-  BOOST_TEST(rig.vm.reset(1) == 0);
   BOOST_TEST(batch.entries().empty());
+  // one look at a counter, at the VM's first reset
+  const auto looked = rig.host.ioctls();
+  BOOST_TEST_REQUIRE(looked.size() == 2U);
+  BOOST_TEST(text_of(looked[0]) == "c0010004=1");
+  rig.host.forget();
+  for (uint32_t vcpu : {0U, 1U}) BOOST_TEST(rig.vm.reset(vcpu) == 0);
   BOOST_TEST(rig.host.ioctls().empty());
+}
+
+BOOST_AUTO_TEST_CASE(a_vpmu_that_was_switched_on_again_is_said_once_and_reset) {
+  Rig rig({}, "pmu-cap-disabled=on");
+  rig.host.forget();
+  // KVM as after the VMM's KVM_ENABLE_CAP: the counter keeps what is written
+  uint64_t counter = 0;
+  rig.host.vcpu_answer = [&](uint32_t request, void* arg) -> std::optional<int32_t> {
+    const std::span<kvm_msr_entry> entries = msr_entries(arg);
+    if (entries.size() != 1 || entries[0].index != 0xc0010004) return std::nullopt;
+    if (request == VMM_KVM_SET_MSRS) counter = entries[0].data;
+    if (request == VMM_KVM_GET_MSRS) entries[0].data = counter;
+    return 1;
+  };
+  for (uint32_t vcpu : {0U, 1U, 0U}) BOOST_TEST(rig.vm.reset(vcpu) == 0);
+  BOOST_TEST(rig.host.logged(VMM_LOG_WARNING, {"the vPMU is on although it was switched off"}) ==
+             1U);
+  BOOST_TEST(rig.host.ioctls("KVM_SET_MSRS").size() >= 3U);
 }
 
 BOOST_AUTO_TEST_SUITE_END()

@@ -117,7 +117,9 @@ BOOST_AUTO_TEST_CASE(each_host_is_handled_by_what_it_answers) {
                                             (*row.options != 0 ? "," : "") + row.options);
       BOOST_TEST(attempt.code == row.code);
       BOOST_TEST(attempt.ioctls() == row.ioctls);
-      const auto lines = attempt.host.log_lines();
+      auto lines = attempt.host.log_lines();
+      // this host of plugins cannot hide CPUID bits, which is said behind what was switched off
+      std::erase_if(lines, [](const LogLine& line) { return says(line.text, "CPUID still"); });
       BOOST_TEST(lines.size() == (row.code == 0 ? 1u : 0u));
       if (!lines.empty()) BOOST_TEST(lines[0].level == row.level);
       for (const char* part : row.said)

@@ -16,6 +16,7 @@
 #include <string>
 
 #include "host_preload/status_page.hpp"
+#include "support/machine.hpp"
 #include "support/process.hpp"
 #include "tool/command.hpp"
 #include "tool/file.hpp"
@@ -195,7 +196,7 @@ BOOST_AUTO_TEST_CASE(a_page_of_another_shape_is_not_read) {
   BOOST_TEST(read_page(good).has_value());
   BOOST_TEST(!read_page("").has_value());
   BOOST_TEST(!read_page(good.substr(0, good.size() - 1)).has_value());
-  for (const std::size_t byte : {0, 8, 12, 16, 20, 24, 28}) {
+  for (const std::size_t byte : {0U, 8U, 12U, 16U, 20U, 24U, 28U}) {
     std::string bad = good;
     ++bad[byte];
     BOOST_TEST(!read_page(bad).has_value(), byte);
@@ -349,10 +350,10 @@ BOOST_AUTO_TEST_CASE(a_vmm_under_the_library_is_seen_with_its_plugin) {
       "LD_PRELOAD=" PRELOAD_LIBRARY " VMM_PLUGINS=" SVM_PMU_PLUGIN ",strict=off";
   const auto before = ask_beside_a_vmm(variables, kBoot);
   const auto after = ask_beside_a_vmm(variables, kBoot + kReset);
-  BOOST_TEST(before["protected"] == "yes");
+  BOOST_TEST(before["protected"] == (has_amd_cpu() ? "yes" : "not-needed"));
   BOOST_TEST(before["plugin"].get<std::string>().starts_with("svm_pmu "));
   BOOST_TEST(before["options"] == "strict=off");
-  BOOST_TEST(before["vpmu"] == "reset");
+  BOOST_TEST(before["vpmu"] == (has_amd_cpu() ? "reset" : "not-amd"));
   BOOST_TEST(after["resets"].get<int>() == before["resets"].get<int>() + 1);
   BOOST_TEST(after["failed_resets"] == 0);
 }

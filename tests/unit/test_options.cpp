@@ -16,6 +16,8 @@
 namespace bdata = boost::unit_test::data;
 
 using svm_pmu::parse_options;
+using svm_pmu::PmuCpuid;
+using svm_pmu::PmuOff;
 using svm_pmu::PmuOffMethod;
 
 BOOST_AUTO_TEST_SUITE(options)
@@ -24,7 +26,8 @@ BOOST_AUTO_TEST_CASE(null_and_empty_mean_the_defaults_of_the_table) {
   for (const char* text : {static_cast<const char*>(nullptr), ""}) {
     const auto parsed = parse_options(text);
     BOOST_REQUIRE(parsed.has_value());
-    BOOST_TEST(!parsed->pmu_cap_disabled);
+    BOOST_TEST((parsed->pmu_cap_disabled == PmuOff::off));
+    BOOST_TEST((parsed->pmu_cpuid == PmuCpuid::automatic));
     BOOST_TEST((parsed->pmu_off_method == PmuOffMethod::automatic));
     BOOST_TEST(parsed->pmu_reset);
     BOOST_TEST(parsed->pmu_state);
@@ -42,7 +45,8 @@ BOOST_AUTO_TEST_CASE(the_table_names_the_defaults_that_the_parser_has) {
   const auto given = parse_options(all.c_str());
   BOOST_REQUIRE_MESSAGE(given.has_value(), all);
   const auto defaults = parse_options(nullptr);
-  BOOST_TEST(given->pmu_cap_disabled == defaults->pmu_cap_disabled);
+  BOOST_TEST((given->pmu_cap_disabled == defaults->pmu_cap_disabled));
+  BOOST_TEST((given->pmu_cpuid == defaults->pmu_cpuid));
   BOOST_TEST((given->pmu_off_method == defaults->pmu_off_method));
   BOOST_TEST(given->pmu_reset == defaults->pmu_reset);
   BOOST_TEST(given->pmu_state == defaults->pmu_state);
@@ -53,9 +57,11 @@ BOOST_AUTO_TEST_CASE(the_table_names_the_defaults_that_the_parser_has) {
 
 /// The row that README.md has for an option.
 std::string readme_row(const svm_pmu::OptionRow& row) {
+  constexpr std::string_view kBool = SVM_PMU_BOOL_VALUES;
   std::string values = row.values;
-  if (values == SVM_PMU_BOOL_VALUES) {
-    values = "boolean";
+  if (values.rfind(kBool, 0) == 0) {
+    const std::string more = values.substr(kBool.size());
+    values = "boolean" + (more.empty() ? "" : ", `" + more.substr(1) + "`");
   } else {
     for (std::size_t at = 0; (at = values.find('|', at)) != std::string::npos; at += 4)
       values.replace(at, 1, "`, `");
@@ -91,7 +97,7 @@ BOOST_DATA_TEST_CASE(booleans_take_four_pairs_of_words, bdata::make(kBoolWords),
                                      ",pmu-state=" + word + ",verify=" + word + ",strict=" + word)
                                         .c_str());
   BOOST_REQUIRE(parsed.has_value());
-  BOOST_TEST(parsed->pmu_cap_disabled == row.value);
+  BOOST_TEST((parsed->pmu_cap_disabled == (row.value ? PmuOff::on : PmuOff::off)));
   BOOST_TEST(parsed->pmu_reset == row.value);
   BOOST_TEST(parsed->pmu_state == row.value);
   BOOST_TEST(parsed->verify == row.value);

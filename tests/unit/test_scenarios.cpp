@@ -94,11 +94,16 @@ const Row kVmms[] = {
      1,
      {kDead},
      {}},
-    {"a VMM that turns the capability on again does so after the plugin",
+    {"a VMM that turns the capability on again is found out, and the vPMU is reset",
      with_plugin(kOff, {"--vmm", "enables-pmu"}),
+     0,
+     {"KVM_ENABLE_CAP", "the vPMU is on although it was switched off", kDriver},
+     {kBroken}},
+    {"with strict=on such a VM does not run",
+     with_plugin("pmu-cap-disabled=on,strict=on", {"--vmm", "enables-pmu"}),
      1,
-     {"KVM_ENABLE_CAP"},
-     {}},
+     {"the vPMU is on although it is to be off (strict=on)"},
+     {kDriver}},
 };
 BOOST_DATA_TEST_CASE(what_vmms_do_to_the_pmu_themselves, bdata::make(kVmms), row) { check(row); }
 

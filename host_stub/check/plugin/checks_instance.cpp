@@ -154,7 +154,7 @@ void failed_create_leaves_nothing(Findings& findings, const Subject& subject) {
     refusing.register_result = -ENOSPC;
     fail_with(refusing, subject.options.c_str());
   };
-  constexpr int kWarmUp = 8, kRounds = 64;
+  constexpr int kWarmUp = 8, kRounds = 256;
   for (int i = 0; i < kWarmUp; ++i) fail_twice();
   const std::size_t before = bytes_in_use();
   for (int i = 0; i < kRounds; ++i) fail_twice();
