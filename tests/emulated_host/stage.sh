@@ -16,8 +16,9 @@ not_there='^bench/|^e2e/(exit_rate|ioctl_cost|.*_other_qemu|.*_self_contained)'
 # NAME and the arguments of run.sh; the long ones first
 facts='-- ctest --test-dir build/release -R ^facts_device/ --output-on-failure -V'
 parts=(
-  "cases-6.12 --case defaults --case off --case off-filter --case verify --case smp2 --case nmi"
-  "cases-6.12-more --case sid-qemu --case hotplug --case migration --case kdump"
+  "cases-6.12 --case defaults --case off --case off-filter --case off-auto
+    --case verify --case smp2 --case nmi"
+  "cases-6.12-more --case sid-qemu --case sid-off --case hotplug --case migration --case kdump"
   "kvm-tests -- ctest --test-dir build/release -L kvm --output-on-failure -E $not_there"
   "cases-6.12-perfmonv2 --perfmonv2 6 --case v2-guest-6.1 --case v2-guest-5.10
     --case sid-v2-guest-5.10"

@@ -315,7 +315,7 @@ void check_text(const host_kit::PluginError& error, const Plugin& plugin, const 
 void check_descriptors(Input& in) {
   vmm_plugin given{};
   given.abi_major = in.byte() > 240 ? in.byte() : VMM_PLUGIN_ABI_MAJOR;
-  given.abi_minor = in.byte() > 200 ? 1 : 0;
+  given.abi_minor = in.byte() > 200 ? VMM_PLUGIN_ABI_MINOR + 1 : VMM_PLUGIN_ABI_MINOR;
   given.flags = in.byte() > 200 ? 1 : 0;
   const uint8_t there = in.byte();
   if ((there & 1) == 0) given.name = "hostile";
@@ -333,7 +333,8 @@ void check_descriptors(Input& in) {
       host_kit::check_descriptor(reinterpret_cast<const vmm_plugin*>(memory.data()));
 
   const bool good = size >= offsetof(vmm_plugin, get_extension) && given.abi_major == 1 &&
-                    (given.abi_minor > 0 || given.flags == 0) && (there & 15) == 0;
+                    (given.abi_minor > VMM_PLUGIN_ABI_MINOR || given.flags == 0) &&
+                    (there & 15) == 0;
   FUZZ_REQUIRE(checked.has_value() == good, checked ? "taken" : checked.error());
   if (!checked) {
     FUZZ_REQUIRE(!checked.error().empty() && is_line_of_utf8(checked.error()), checked.error());

@@ -214,7 +214,8 @@ BOOST_AUTO_TEST_CASE(the_page_on_migration_says_what_is_so) {
     if (line.rfind("host_stub run ", 0) == 0) {
       command = line;
     } else if (!command.empty() && command.back() == '\\') {
-      command = command.substr(0, command.size() - 1) + line;
+      command.pop_back();
+      command += line;
     } else if (line.rfind("# ", 0) == 0 && !command.empty()) {
       ++commands;
       const ProcessResult result =
