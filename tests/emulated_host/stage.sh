@@ -2,7 +2,7 @@
 # The stage emulated_host of tests/run.sh: what continuous integration shows on real kernels, with
 # as many hosts side by side as there are cores and memory for. Needs the release build.
 #   bash tests/emulated_host/stage.sh
-# Each part's log is build/emulated_host/log/NAME. Exit status 77, with a line "SKIPPED: reason", if
+# Each part's log is build/emulated_host/log/NAME, its exit status and seconds are in NAME.result. Exit status 77, with a line "SKIPPED: reason", if
 # nothing can be done here.
 set -uo pipefail
 cd "$(dirname "$0")/../.." || exit 1
@@ -34,13 +34,13 @@ parts=(
   "facts-newest --kernel newest $facts"
 )
 
-# part LINE: runs one; its log ends with a line "STATUS SECONDS"
+# part LINE: runs one. The result has a file of its own: a log may end without a newline.
 part() {
   local name begin=$SECONDS words
   read -r -d '' -a words <<<"$1"
   name=${words[0]}
   "${run[@]}" "${words[@]:1}" >"$logs/$name" 2>&1 </dev/null
-  echo "$? $((SECONDS - begin))" >>"$logs/$name"
+  echo "$? $((SECONDS - begin))" >"$logs/$name.result"
 }
 
 reason=$(bash tests/emulated_host/qemu.sh build/emulated_host 2>&1)
@@ -66,7 +66,7 @@ wait
 failed=0 skipped=0
 for line in "${parts[@]}"; do
   name=${line%% *}
-  read -r status seconds <<<"$(tail -n 1 "$logs/$name")"
+  read -r status seconds <"$logs/$name.result"
   case $status in
     0) result=passed ;;
     77) result=skipped skipped=$((skipped + 1)) ;;
