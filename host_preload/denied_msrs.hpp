@@ -24,10 +24,7 @@ tl::expected<kvm_msr_filter, int32_t> filter_with_denied(int vm_number,
 /// The exit that KVM_RUN returned for: if it is for a filtered MSR and not the VMM's to see, it is
 /// answered. True: the guest is to go on.
 ///
-///   denied, c0010000 to c0010007   reads 0, writes are dropped: as KVM with its vPMU off does. No
-///                                  processor of AMD's faults there, and some guests do not expect
-///                                  it
-///   denied, any other              #GP
+///   denied by a plugin            host_kit::answer_denied_msr
 ///   filtered by the VMM alone      #GP, as KVM does where the VMM asked for no exits; else the
 ///   VMM's
 bool answer_msr_exit(Vcpu& vcpu, kvm_run& run, PreloadLog& log) noexcept;

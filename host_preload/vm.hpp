@@ -21,9 +21,9 @@
 #include <vector>
 
 #include "host_kit/cpuid_table.hpp"
+#include "host_kit/hidden_cpuid.hpp"
 #include "host_kit/msr_filter.hpp"
 #include "host_kit/plugin_instance.hpp"
-#include "host_preload/hidden_cpuid.hpp"
 #include "host_preload/reset_detector.hpp"
 #include "host_preload/status_page.hpp"
 #include "host_preload/vmm_command_line.hpp"
@@ -32,6 +32,7 @@ namespace host_preload {
 
 using host_kit::CpuidTable;
 using host_kit::DenyList;
+using host_kit::HiddenCpuid;
 
 /// What a file descriptor leads to.
 class KvmObject {

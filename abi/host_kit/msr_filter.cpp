@@ -84,4 +84,16 @@ tl::expected<kvm_msr_filter, uint32_t> merge_msr_filter(const kvm_msr_filter& vm
   return merged;
 }
 
+bool answer_denied_msr(const DenyList& denied, kvm_run& run) noexcept {
+  // PerfEvtSel0-3 and PerfCtr0-3 (K7): there on every AMD processor
+  constexpr uint32_t kLegacyFirst = 0xc0010000, kLegacyLast = 0xc0010007;
+  const bool read = run.exit_reason == KVM_EXIT_X86_RDMSR;
+  if (!read && run.exit_reason != KVM_EXIT_X86_WRMSR) return false;
+  if (run.msr.reason != KVM_MSR_EXIT_REASON_FILTER || !denied.denies(run.msr.index)) return false;
+  const bool ignored = run.msr.index >= kLegacyFirst && run.msr.index <= kLegacyLast;
+  run.msr.error = ignored ? 0 : 1;
+  if (ignored && read) run.msr.data = 0;
+  return true;
+}
+
 }  // namespace host_kit

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 # check_exports.sh [-e SYMBOL]... [-s SONAME] [-v FAMILY_MAX]... FILE ALLOWED_NEEDED...
 # What a loadable file must be: exports the functions of -e (vmm_plugin_v1 if there is none) and
-# nothing else ("-e -": nothing at all); needs only the libraries named (a name may be a pattern,
+# nothing else ("-e -": nothing at all; "-e R:NAME": a constant), in whatever symbol version; needs only the libraries named (a name may be a pattern,
 # 'libboost_program_options.so.*'); no SONAME but that of -s, no RPATH, TEXTREL, executable stack,
 # "do not dlopen" flag. -v GLIBC_2.14: the highest symbol version of that family that it may need;
 # with any -v a family that has none may not be needed at all.
@@ -27,8 +27,10 @@ complain() {
 }
 
 # one "@": a program's copy of another file's variable (stderr@GLIBC_2.2.5)
-exports=$(nm -D --defined-only "$file" | awk '$NF !~ /[^@]@[^@]/ { print $(NF - 1), $NF }' | sort)
-expected=$(echo "${allowed_exports:-vmm_plugin_v1}" | sed '/^-*$/d; s/^/T /' | sort)
+exports=$(nm -D --defined-only "$file" |
+  awk '$(NF - 1) != "A" && $NF !~ /[^@]@[^@]/ { sub(/@@.*/, ""); print $(NF - 1), $NF }' | sort)
+expected=$(echo "${allowed_exports:-vmm_plugin_v1}" |
+  sed '/^-*$/d; s/^\(.\):/\1 /; t; s/^/T /' | sort)
 [ "$exports" = "$expected" ] || complain "exports: $(echo "$exports" | tr '\n' ';')"
 
 dynamic=$(readelf -dW "$file")

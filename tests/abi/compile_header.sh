@@ -26,7 +26,7 @@ echo 'typedef int t;' | compile >/dev/null 2>&1 || skip "$compiler has no $langu
 case " $* " in
 *' -m32 '*)
   case $header in
-  vmm/plugin.h | vmm/guest_pmu.h | vmm/vm_state.h) system_header='stdint.h' ;; # with -ffreestanding the compiler's own
+  vmm/plugin.h | vmm/guest_pmu.h | vmm/host.h | vmm/vm_state.h) system_header='stdint.h' ;; # with -ffreestanding the compiler's own
   *) system_header='linux/kvm.h' ;;
   esac
   echo "#include <$system_header>" | compile "$@" >/dev/null 2>&1 ||
@@ -45,6 +45,12 @@ elif [ "$header" = vmm/guest_pmu.h ]; then
   set -- "$@" -Wpadded
   use='struct vmm_guest_pmu use_table(void); struct vmm_guest_pmu use_table(void) {
     struct vmm_guest_pmu table = {sizeof table, VMM_GUEST_PMU_UNSAID, 0}; return table; }'
+elif [ "$header" = vmm/host.h ]; then
+  others_than '<vmm/'
+  set -- "$@" -Wpadded
+  use='const char* use_version(void); const char* use_version(void) {
+    struct vmm_host_vm_config config = {sizeof config, VMM_GUEST_PMU_OFF, 3, 4, 1, 0};
+    return config.max_vcpus == 1 ? vmm_host_version() : 0; }'
 elif [ "$header" = vmm/vm_state.h ]; then
   others_than '<stdint.h>'
   set -- "$@" -Wpadded

@@ -75,6 +75,8 @@ if(NOT SVM_PMU_SANITIZE) # a sanitizer brings exports and libraries of its own
     vmm_gate_case("files/${target}" "${here}/check_file.sh" "${here}/files.txt"
                   $<TARGET_FILE:${target}>)
   endforeach()
+  vmm_gate_case("files/vmm_host" "${here}/check_file.sh" "${here}/files.txt"
+                $<TARGET_FILE:vmm_host> libvmm_host.so)
 endif()
 if(SVM_PMU_SELF_CONTAINED)
   foreach(target svm_pmu vmm_preload vmm-run)

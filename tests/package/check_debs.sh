@@ -28,7 +28,9 @@ expect() { # PACKAGE FILE...
 expect "$runtime" bin/{host_stub,svm-pmu,vmm-run} "$libdir/vmm/plugins/svm_pmu.so" \
   "$libdir/vmm-preload/libvmm_preload.so" lib/svm-pmu/{libvirt-hook,apparmor-libvirt-qemu} \
   share/man/man1/{host_stub,svm-pmu,vmm-run}.1.gz share/man/man7/svm_pmu.7.gz
-expect "$devel" "$libdir/vmm/plugins/host_conformance.so" include/vmm/{plugin,guest_pmu,kvm_uapi,vm_state}.h "$libdir/pkgconfig/vmm-plugin.pc" \
+expect "$devel" "$libdir/vmm/plugins/host_conformance.so" include/vmm/{plugin,guest_pmu,host,kvm_uapi,vm_state}.h \
+  "$libdir"/libvmm_host.{a,"so.$version"} "$libdir"/pkgconfig/vmm-{host,plugin}.pc \
+  "$libdir"/cmake/vmm-host/vmm-host-{config,config-version,targets,targets-relwithdebinfo}.cmake \
   share/cmake/vmm-plugin-abi/vmm-plugin-abi-config{,-version}.cmake
 for deb in "$runtime" "$devel"; do
   name=$(dpkg-deb -f "$deb" Package)
@@ -36,7 +38,7 @@ for deb in "$runtime" "$devel"; do
     files "$deb" | grep -qx "$prefix/share/doc/$name/$file" || complain "$name has no $file"
   done
   dpkg-deb -c "$deb" | awk '{ print $1, $2 }' | sort -u >"$work/modes"
-  [[ $(cat "$work/modes") == "$(printf '%s root/root\n' -rw-r--r-- -rwxr-xr-x drwxr-xr-x |
+  [[ $(cat "$work/modes") == "$(printf '%s root/root\n' -rw-r--r-- -rwxr-xr-x drwxr-xr-x lrwxrwxrwx |
     grep -Ff <(cut -d' ' -f1 "$work/modes"))" ]] || complain "$name: $(tr '\n' ';' <"$work/modes")"
   dpkg-deb -x "$deb" "$root"
 done

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
-#include "host_preload/hidden_cpuid.hpp"
+#include "host_kit/hidden_cpuid.hpp"
 
 #include <algorithm>
 #include <cerrno>
 #include <utility>
 
-namespace host_preload {
+namespace host_kit {
 namespace {
 
 bool same_register(const vmm_cpuid_bits& a, const vmm_cpuid_bits& b) {
@@ -62,4 +62,4 @@ HiddenCpuid HiddenCpuid::intersection(const HiddenCpuid& other) const {
   return both;
 }
 
-}  // namespace host_preload
+}  // namespace host_kit

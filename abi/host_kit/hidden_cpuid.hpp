@@ -12,7 +12,7 @@
 #include <span>
 #include <vector>
 
-namespace host_preload {
+namespace host_kit {
 
 class HiddenCpuid {
  public:
@@ -33,4 +33,4 @@ class HiddenCpuid {
   std::vector<vmm_cpuid_bits> bits_;  ///< a leaf, subleaf and register once each
 };
 
-}  // namespace host_preload
+}  // namespace host_kit

@@ -1,0 +1,465 @@
+// SPDX-License-Identifier: MIT
+//
+// The C face of host_kit: vmm/host.h. Exceptions end here.
+#include <dlfcn.h>
+#include <limits.h>
+#include <sys/ioctl.h>
+#include <vmm/host.h>
+#include <vmm/kvm_uapi.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <new>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "host_kit/abi_struct.hpp"
+#include "host_kit/cpuid_table.hpp"
+#include "host_kit/hidden_cpuid.hpp"
+#include "host_kit/host.hpp"
+#include "host_kit/msr_filter.hpp"
+#include "host_kit/msr_state.hpp"
+#include "host_kit/plugin_set.hpp"
+#include "host_kit/state_buffer.hpp"
+
+namespace {
+
+using namespace host_kit;
+
+constexpr uint32_t kMaxVcpus = uint32_t{1} << 20;
+
+int32_t system_ioctl(void*, int32_t fd, uint32_t request, void* arg) {
+  const int result = ::ioctl(fd, static_cast<unsigned long>(request), arg);
+  return result < 0 ? -errno : result;
+}
+
+void print_log(void*, uint32_t level, const char* source, const char* message) {
+  if (level < VMM_LOG_INFO)
+    std::fprintf(stderr, "%s: %s: %s\n", source, log_level_name(level).data(), message);
+}
+
+/// One line into the caller's buffer, cut between UTF-8 characters; returns `code`.
+int32_t report(vmm_error* out, int32_t code, std::string_view text) noexcept {
+  if (out == nullptr || out->struct_size < sizeof(vmm_error) || out->message == nullptr ||
+      out->capacity == 0)
+    return code;
+  std::size_t size = std::min<std::size_t>(text.size(), out->capacity - 1);
+  const auto continues = [&](std::size_t at) {
+    return at < text.size() && (static_cast<unsigned char>(text[at]) & 0xc0u) == 0x80u;
+  };
+  while (size > 0 && continues(size)) --size;
+  out->message[text.copy(out->message, size)] = '\0';
+  return code;
+}
+
+/// Calls a body that may throw.
+template <typename Body>
+int32_t guarded(vmm_error* error, Body body) noexcept {
+  try {
+    return body();
+  } catch (const std::bad_alloc&) {
+    return report(error, -ENOMEM, "out of memory");
+  } catch (const std::exception& exception) {
+    return report(error, -EIO, exception.what());
+  }
+}
+
+/// Plugins lie in vmm/plugins beside this library; without a file of its own (linked in) where it
+/// was configured for.
+std::vector<std::string> plugin_folders() {
+  std::vector<std::string> folders;
+  Dl_info info{};
+  std::array<char, PATH_MAX> path{};
+  if (dladdr(reinterpret_cast<const void*>(&vmm_host_version), &info) != 0 &&
+      realpath(info.dli_fname, path.data()) != nullptr) {
+    const std::string file = path.data();
+    folders.push_back(file.substr(0, file.find_last_of('/')) + "/vmm/plugins");
+  }
+  folders.emplace_back(VMM_PLUGIN_FOLDER);
+  return folders;
+}
+
+}  // namespace
+
+struct vmm_host_plugins final : host_kit::Host {
+  explicit vmm_host_plugins(const vmm_host_config& config)
+      : name_(config.name),
+        flags_(config.flags),
+        ctx_(config.ctx),
+        log_(config.log != nullptr ? config.log : print_log),
+        ioctl_(config.ioctl != nullptr ? config.ioctl : system_ioctl) {}
+
+  const char* name() const noexcept override { return name_.c_str(); }
+  int32_t vm_ioctl(vmm_vm_handle vm, uint32_t request, void* arg) noexcept override;
+  int32_t vcpu_ioctl(vmm_vcpu_handle vcpu, uint32_t request, void* arg) noexcept override;
+  void log(uint32_t level, std::string_view source, std::string_view message) noexcept override;
+  int32_t get_cpuid(vmm_vm_handle vm, vmm_vcpu_handle vcpu, uint32_t leaf, uint32_t subleaf,
+                    std::span<uint32_t, 4> registers) noexcept override;
+  bool has_msr_filter() const noexcept override {
+    return (flags_ & VMM_HOST_MERGES_MSR_FILTER) != 0;
+  }
+  int32_t deny_msrs(vmm_vm_handle vm, std::span<const vmm_msr_range> ranges) noexcept override;
+  bool has_cpuid_hiding() const noexcept override { return (flags_ & VMM_HOST_EDITS_CPUID) != 0; }
+  int32_t hide_cpuid(vmm_vm_handle vm, std::span<const vmm_cpuid_bits> bits) noexcept override;
+  int32_t get_supported_cpuid(vmm_vm_handle vm, uint32_t leaf, uint32_t subleaf,
+                              std::span<uint32_t, 4> registers) noexcept override;
+  uint32_t guest_pmu_wanted(vmm_vm_handle vm) noexcept override;
+
+  int32_t ioctl(int32_t fd, uint32_t request, void* arg) noexcept {
+    return ioctl_(ctx_, fd, request, arg);
+  }
+
+  PluginSet set{*this};
+
+ private:
+  const std::string name_;
+  const uint32_t flags_;
+  void* const ctx_;
+  void (*const log_)(void*, uint32_t, const char*, const char*);
+  int32_t (*const ioctl_)(void*, int32_t, uint32_t, void*);
+};
+
+/// A VM, and its plugins' views of it in the order of the list.
+struct vmm_host_vm {
+  vmm_host_vm(vmm_host_plugins& owner, const vmm_host_vm_config& config)
+      : plugins(owner),
+        kvm_fd(config.kvm_fd),
+        vm_fd(config.vm_fd),
+        max_vcpus(config.max_vcpus),
+        guest_pmu(config.guest_pmu) {}
+
+  vmm_vm_handle handle() noexcept { return reinterpret_cast<vmm_vm_handle>(this); }
+  static vmm_host_vm& of(vmm_vm_handle handle) noexcept {
+    return *reinterpret_cast<vmm_host_vm*>(handle);
+  }
+
+  vmm_host_plugins& plugins;
+  const int32_t kvm_fd, vm_fd;
+  const uint32_t max_vcpus, guest_pmu;
+  bool creating = true;  ///< in vm_created: plugins may deny and hide
+  DenyList denied;
+  HiddenCpuid hidden;
+  CpuidTable supported;
+  std::vector<std::unique_ptr<PluginVm>> views;
+
+  std::mutex cpuid_mutex;
+  std::map<uint32_t, CpuidTable> cpuid;  ///< by vCPU index; guarded
+};
+
+namespace {
+
+/// What a vCPU's handle leads to, for the length of a call.
+struct VcpuCall {
+  vmm_host_vm& vm;
+  uint32_t index;
+  int32_t fd;
+
+  vmm_vcpu_handle handle() noexcept { return reinterpret_cast<vmm_vcpu_handle>(this); }
+  static VcpuCall& of(vmm_vcpu_handle handle) noexcept {
+    return *reinterpret_cast<VcpuCall*>(handle);
+  }
+};
+
+/// KVM_GET_SUPPORTED_CPUID; an empty table where KVM refuses.
+void ask_supported(vmm_host_plugins& plugins, int32_t kvm_fd, CpuidTable& table) {
+  struct Request {
+    vmm_kvm_cpuid2_header header;
+    std::array<kvm_cpuid_entry2, CpuidTable::kMaxEntries> entries;
+  };
+  auto request = std::make_unique<Request>();
+  request->header.nent = CpuidTable::kMaxEntries;
+  if (plugins.ioctl(kvm_fd, VMM_KVM_GET_SUPPORTED_CPUID, request.get()) < 0) return;
+  const std::size_t count = std::min<std::size_t>(request->header.nent, request->entries.size());
+  table.assign({request->entries.data(), count});
+}
+
+/// All registers that the plugins name, one list in their order.
+tl::expected<std::vector<vmm_msr>, PluginError> whole_list(const vmm_host_vm& vm) {
+  std::vector<vmm_msr> all;
+  for (const auto& view : vm.views) {
+    auto list = view->msr_list();
+    if (!list) return tl::unexpected(list.error());
+    all.insert(all.end(), list->begin(), list->end());
+  }
+  return all;
+}
+
+/// Copies a struct of the VMM's, of this version or an older or newer one. `least`: its first size.
+template <typename T>
+bool copy_config(T& to, const T* from, std::size_t least) noexcept {
+  if (from == nullptr || from->struct_size < least) return false;
+  to = copy_struct(*from);
+  return true;
+}
+
+}  // namespace
+
+// ---- the host's callbacks ----------------------------------------------------------------------
+
+int32_t vmm_host_plugins::vm_ioctl(vmm_vm_handle vm, uint32_t request, void* arg) noexcept {
+  return ioctl(vmm_host_vm::of(vm).vm_fd, request, arg);
+}
+
+int32_t vmm_host_plugins::vcpu_ioctl(vmm_vcpu_handle vcpu, uint32_t request, void* arg) noexcept {
+  return ioctl(VcpuCall::of(vcpu).fd, request, arg);
+}
+
+void vmm_host_plugins::log(uint32_t level, std::string_view source,
+                           std::string_view message) noexcept {
+  // on the stack: a vCPU thread may not allocate. A line of a plugin's is at most that long.
+  std::array<char, 64> who{};
+  std::array<char, 1024> line{};
+  who[source.copy(who.data(), who.size() - 1)] = '\0';
+  line[message.copy(line.data(), line.size() - 1)] = '\0';
+  log_(ctx_, level, who.data(), line.data());
+}
+
+int32_t vmm_host_plugins::get_cpuid(vmm_vm_handle handle, vmm_vcpu_handle vcpu, uint32_t leaf,
+                                    uint32_t subleaf, std::span<uint32_t, 4> registers) noexcept {
+  vmm_host_vm& vm = vmm_host_vm::of(handle);
+  const std::lock_guard lock(vm.cpuid_mutex);
+  const auto known = vcpu != nullptr ? vm.cpuid.find(VcpuCall::of(vcpu).index) : vm.cpuid.begin();
+  if (known == vm.cpuid.end()) return -ENOENT;
+  known->second.lookup(leaf, subleaf, registers);
+  return 0;
+}
+
+int32_t vmm_host_plugins::deny_msrs(vmm_vm_handle handle,
+                                    std::span<const vmm_msr_range> ranges) noexcept try {
+  vmm_host_vm& vm = vmm_host_vm::of(handle);
+  if (!vm.creating) return -EINVAL;
+  if (vm_ioctl(handle, KVM_CHECK_EXTENSION, reinterpret_cast<void*>(KVM_CAP_X86_MSR_FILTER)) <= 0)
+    return -EOPNOTSUPP;
+  DenyList denied = vm.denied;
+  if (const int32_t result = denied.add(ranges); result < 0) return result;
+  auto filter = merge_msr_filter(kvm_msr_filter{}, denied);
+  if (!filter) return -ENOSPC;
+  if (const int32_t result = vm_ioctl(handle, KVM_X86_SET_MSR_FILTER, &*filter); result < 0)
+    return result;
+  vm.denied = std::move(denied);
+  return 0;
+} catch (const std::bad_alloc&) {
+  return -ENOMEM;
+}
+
+int32_t vmm_host_plugins::hide_cpuid(vmm_vm_handle handle,
+                                     std::span<const vmm_cpuid_bits> bits) noexcept try {
+  vmm_host_vm& vm = vmm_host_vm::of(handle);
+  return vm.creating ? vm.hidden.add(bits) : -EINVAL;
+} catch (const std::bad_alloc&) {
+  return -ENOMEM;
+}
+
+int32_t vmm_host_plugins::get_supported_cpuid(vmm_vm_handle handle, uint32_t leaf, uint32_t subleaf,
+                                              std::span<uint32_t, 4> registers) noexcept {
+  const CpuidTable& table = vmm_host_vm::of(handle).supported;
+  if (!table.known()) return -ENOENT;
+  table.lookup(leaf, subleaf, registers);
+  return 0;
+}
+
+uint32_t vmm_host_plugins::guest_pmu_wanted(vmm_vm_handle handle) noexcept {
+  return vmm_host_vm::of(handle).guest_pmu;
+}
+
+// ---- plugins -----------------------------------------------------------------------------------
+
+int32_t vmm_host_open(const vmm_host_config* config_in, const char* list, vmm_host_plugins** opened,
+                      vmm_error* error) {
+  return guarded(error, [&] {
+    constexpr std::size_t kLeast = offsetof(vmm_host_config, ioctl) + sizeof(void (*)());
+    vmm_host_config config;
+    if (!copy_config(config, config_in, kLeast) || config.name == nullptr)
+      return report(error, -EINVAL,
+                    "vmm_host_open: the configuration is NULL, too small or has no name");
+    if (list == nullptr || opened == nullptr)
+      return report(error, -EINVAL, "vmm_host_open: no list of plugins, or nowhere to put them");
+    if ((config.flags & ~(VMM_HOST_MERGES_MSR_FILTER | VMM_HOST_EDITS_CPUID)) != 0)
+      return report(error, -EINVAL, "vmm_host_open: an unknown flag");
+    const auto specs = parse_plugin_list(list);
+    if (!specs) return report(error, -EINVAL, "plugins: " + specs.error());
+    auto plugins = std::make_unique<vmm_host_plugins>(config);
+    plugins->set.load(*specs, plugin_folders());
+    if (!plugins->set.problems().empty()) {
+      const Problem& first = plugins->set.problems().front();
+      return report(error, first.code, first.text);
+    }
+    *opened = plugins.release();
+    return 0;
+  });
+}
+
+void vmm_host_close(vmm_host_plugins* plugins) { delete plugins; }
+
+// ---- VMs ---------------------------------------------------------------------------------------
+
+int32_t vmm_host_vm_created(vmm_host_plugins* plugins, const vmm_host_vm_config* config_in,
+                            vmm_host_vm** created, vmm_error* error) {
+  return guarded(error, [&] {
+    constexpr std::size_t kLeast = offsetof(vmm_host_vm_config, reserved) + sizeof(uint32_t);
+    vmm_host_vm_config config;
+    if (plugins == nullptr || created == nullptr || !copy_config(config, config_in, kLeast))
+      return report(error, -EINVAL, "vmm_host_vm_created: an argument is NULL or too small");
+    if (config.max_vcpus == 0 || config.max_vcpus > kMaxVcpus)
+      return report(error, -EINVAL,
+                    "vmm_host_vm_created: max_vcpus is " + std::to_string(config.max_vcpus) +
+                        ", not 1 to " + std::to_string(kMaxVcpus));
+    if (config.guest_pmu > VMM_GUEST_PMU_ON)
+      return report(error, -EINVAL, "vmm_host_vm_created: guest_pmu is none of VMM_GUEST_PMU_*");
+    auto vm = std::make_unique<vmm_host_vm>(*plugins, config);
+    ask_supported(*plugins, config.kvm_fd, vm->supported);
+    for (const auto& instance : plugins->set.instances()) {
+      auto view = PluginVm::created(*instance, vm->handle(), config.max_vcpus);
+      if (!view) return report(error, view.error().code, view.error().text);
+      vm->views.push_back(std::move(*view));
+    }
+    vm->creating = false;
+    *created = vm.release();
+    return 0;
+  });
+}
+
+void vmm_host_vm_destroyed(vmm_host_vm* vm) { delete vm; }
+
+// ---- what the VMM tells KVM --------------------------------------------------------------------
+
+int32_t vmm_host_vcpu_cpuid(vmm_host_vm* vm, uint32_t index, kvm_cpuid_entry2* entries,
+                            uint32_t count) {
+  if (vm == nullptr || index >= vm->max_vcpus || (entries == nullptr && count != 0) ||
+      count > CpuidTable::kMaxEntries)
+    return -EINVAL;
+  return guarded(nullptr, [&] {
+    const std::span<kvm_cpuid_entry2> table(entries, count);
+    const std::lock_guard lock(vm->cpuid_mutex);
+    CpuidTable& kept = vm->cpuid[index];
+    vm->hidden.clear_in(table);
+    kept.assign(table);
+    return 0;
+  });
+}
+
+void vmm_host_supported_cpuid(const vmm_host_vm* vm, kvm_cpuid_entry2* entries, uint32_t count) {
+  if (vm != nullptr && entries != nullptr) vm->hidden.clear_in({entries, count});
+}
+
+int32_t vmm_host_set_msr_filter(vmm_host_vm* vm, const kvm_msr_filter* wanted) {
+  if (vm == nullptr || wanted == nullptr || !vm->plugins.has_msr_filter()) return -EINVAL;
+  auto filter = merge_msr_filter(*wanted, vm->denied);
+  if (!filter) return -ENOSPC;
+  return vm->plugins.vm_ioctl(vm->handle(), KVM_X86_SET_MSR_FILTER, &*filter);
+}
+
+int32_t vmm_host_answer_msr_exit(const vmm_host_vm* vm, kvm_run* run) {
+  if (vm == nullptr || run == nullptr) return 0;
+  return answer_denied_msr(vm->denied, *run) ? 1 : 0;
+}
+
+// ---- resets ------------------------------------------------------------------------------------
+
+int32_t vmm_host_vcpu_reset(vmm_host_vm* vm, uint32_t index, int32_t vcpu_fd) {
+  if (vm == nullptr || index >= vm->max_vcpus) return -EINVAL;
+  VcpuCall vcpu{*vm, index, vcpu_fd};
+  int32_t first = 0;
+  for (const auto& view : vm->views)
+    if (const int32_t result = view->vcpu_reset(index, vcpu.handle(), nullptr); first == 0)
+      first = result;
+  return first;
+}
+
+namespace {
+
+/// The VMM's open batch, as plugins see it.
+struct Batch {
+  vmm_msr* entries;
+  uint32_t capacity;
+  uint32_t count;
+
+  static int32_t add(void* self, const vmm_msr* msrs, uint32_t count) noexcept {
+    auto& batch = *static_cast<Batch*>(self);
+    if (msrs == nullptr || count == 0) return -EINVAL;
+    if (count > batch.capacity - batch.count) return -ENOSPC;
+    if (std::any_of(msrs, msrs + count, [](const vmm_msr& msr) { return msr.flags != 0; }))
+      return -EINVAL;
+    std::copy_n(msrs, count, batch.entries + batch.count);
+    batch.count += count;
+    return 0;
+  }
+};
+
+}  // namespace
+
+int32_t vmm_host_vcpu_reset_batch(vmm_host_vm* vm, uint32_t index, int32_t vcpu_fd,
+                                  vmm_msr* entries, uint32_t capacity, uint32_t* count) {
+  if (vm == nullptr || index >= vm->max_vcpus || entries == nullptr || count == nullptr ||
+      *count > capacity)
+    return -EINVAL;
+  VcpuCall vcpu{*vm, index, vcpu_fd};
+  Batch batch{entries, capacity, *count};
+  const vmm_msr_sink sink{sizeof(vmm_msr_sink), 0, &batch, Batch::add};
+  for (const auto& view : vm->views)
+    if (const int32_t result = view->vcpu_reset(index, vcpu.handle(), &sink); result < 0)
+      return result;
+  *count = batch.count;
+  return 0;
+}
+
+// ---- saved state -------------------------------------------------------------------------------
+
+int32_t vmm_host_vcpu_save(vmm_host_vm* vm, uint32_t index, int32_t vcpu_fd, void* buffer,
+                           uint32_t capacity, uint32_t* size, vmm_error* error) {
+  return guarded(error, [&] {
+    if (vm == nullptr || index >= vm->max_vcpus || size == nullptr ||
+        (buffer == nullptr && capacity != 0))
+      return report(error, -EINVAL,
+                    "vmm_host_vcpu_save: an argument is NULL or the index too high");
+    const auto list = whole_list(*vm);
+    if (!list) return report(error, list.error().code, list.error().text);
+    VcpuCall vcpu{*vm, index, vcpu_fd};
+    const auto state = save_msrs(vm->plugins, vcpu.handle(), *list);
+    if (!state) return report(error, state.error().code, state.error().text);
+    *size = static_cast<uint32_t>(state_size(state->size()));
+    if (*size > capacity)
+      return report(error, -ENOSPC,
+                    "vmm_host_vcpu_save: " + std::to_string(*size) + " bytes are needed");
+    write_state(*state, {static_cast<std::byte*>(buffer), *size});
+    return 0;
+  });
+}
+
+int32_t vmm_host_vcpu_restore(vmm_host_vm* vm, uint32_t index, int32_t vcpu_fd, const void* buffer,
+                              uint32_t size, vmm_error* error) {
+  return guarded(error, [&] {
+    if (vm == nullptr || index >= vm->max_vcpus || (buffer == nullptr && size != 0))
+      return report(error, -EINVAL,
+                    "vmm_host_vcpu_restore: an argument is NULL or the index too high");
+    const auto state = read_state({static_cast<const std::byte*>(buffer), size});
+    if (!state) return report(error, state.error().code, state.error().text);
+    const auto list = whole_list(*vm);
+    if (!list) return report(error, list.error().code, list.error().text);
+    VcpuCall vcpu{*vm, index, vcpu_fd};
+    const auto restored = restore_msrs(vm->plugins, vcpu.handle(), *list, *state);
+    if (!restored) return report(error, restored.error().code, restored.error().text);
+    for (const SavedMsr& dropped : restored->dropped) {
+      std::array<char, 128> line{};
+      std::snprintf(line.data(), line.size(),
+                    "vCPU %u: MSR %08x is not restored to %llx: this host does not have it", index,
+                    dropped.index, static_cast<unsigned long long>(dropped.value));
+      vm->plugins.log(VMM_LOG_WARNING, "vmm_host", line.data());
+    }
+    return 0;
+  });
+}
+
+const char* vmm_host_version(void) { return SVM_PMU_VERSION; }
+
+/// The preload host does nothing in a process that has this symbol: no VM gets its hooks twice.
+extern "C" VMM_PLUGIN_EXPORT const int vmm_plugin_host_v1;
+extern "C" const int vmm_plugin_host_v1 = 1;
