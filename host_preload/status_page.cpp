@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -49,7 +50,9 @@ int raised(int fd) noexcept {
 
 /// The file: of the page's size, for good. A negated errno if there can be none.
 int make_file() noexcept {
-  const int low = memfd_create(kStatusName, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+  // the function is of glibc 2.27
+  const int low =
+      static_cast<int>(syscall(SYS_memfd_create, kStatusName, MFD_CLOEXEC | MFD_ALLOW_SEALING));
   if (low < 0) return -errno;
   const int fd = raised(low);
   if (ftruncate(fd, static_cast<off_t>(kStatusSize)) == 0 &&

@@ -70,20 +70,19 @@ vmm_gate_case(abidiff/entry_renamed ${abidiff} "${v1_0}" "${v1_0}/plugin.abi"
               "s/vmm_plugin_v1(void)/vmm_plugin_v2(void)/" 12)
 
 # ---- the built files
+if(SVM_PMU_STATIC) # the list is of these
+  foreach(target svm_pmu vmm_preload vmm-run svm-pmu host_stub)
+    vmm_gate_case("files/${target}" "${here}/check_file.sh" "${here}/files.txt"
+                  $<TARGET_FILE:${target}>)
+  endforeach()
+endif()
 if(NOT SVM_PMU_SANITIZE) # a sanitizer brings exports and libraries of its own
-  foreach(target svm_pmu vmm_preload minimal_plugin growth_plugin v1_0_minimal_plugin)
+  foreach(target minimal_plugin growth_plugin v1_0_minimal_plugin)
     vmm_gate_case("files/${target}" "${here}/check_file.sh" "${here}/files.txt"
                   $<TARGET_FILE:${target}>)
   endforeach()
   vmm_gate_case("files/vmm_host" "${here}/check_file.sh" "${here}/files.txt"
                 $<TARGET_FILE:vmm_host> libvmm_host.so)
-endif()
-if(SVM_PMU_SELF_CONTAINED)
-  foreach(target svm_pmu vmm_preload vmm-run)
-    set(file $<TARGET_FILE:${target}_self_contained>)
-    vmm_gate_case("files/${target}_self_contained" "${here}/check_file.sh" "${here}/files.txt"
-                  ${file} self_contained/$<TARGET_FILE_NAME:${target}_self_contained>)
-  endforeach()
 endif()
 foreach(case nothing exports_too_much exports_a_variable exports_nothing needs_libm rpath runpath
              soname executable_stack text_relocation new_glibc family_without_a_line

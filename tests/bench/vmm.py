@@ -119,18 +119,12 @@ def starts(options):
     def by_vmm_run(folder, plugin):
         return (str(folder / "vmm-run"), "--plugin", str(plugin), "--")
 
-    linked = options.build_dir / "host_preload", options.plugin
-    contained = options.build_dir / "self_contained", options.build_dir / "self_contained/svm_pmu.so"
-    libraries = "the C++ library and Boost are linked in a process of many libraries"
+    files = options.build_dir / "host_preload", options.plugin
     return (
-        Start("QEMU's start to the firmware's first line, by vmm-run", by_vmm_run(*linked),
-              goal="<= 1.02", why=f"one more program starts, and {libraries}"),
-        Start("the same, by LD_PRELOAD and VMM_PLUGINS", environment=preload_environment(*linked),
-              goal="<= 1.02", why=libraries),
-        Start("by the self-contained vmm-run", by_vmm_run(*contained), goal="<= 1.02",
-              why="one more program starts"),
-        Start("by LD_PRELOAD and VMM_PLUGINS, self-contained files",
-              environment=preload_environment(*contained), goal="<= 1.02"),
+        Start("QEMU's start to the firmware's first line, by vmm-run", by_vmm_run(*files),
+              goal="<= 1.02", why="one more program starts"),
+        Start("the same, by LD_PRELOAD and VMM_PLUGINS", environment=preload_environment(*files),
+              goal="<= 1.02"),
         Start("by env(1), no plugin", ("env",)),
         Start("with the C++ library alone preloaded", environment={"LD_PRELOAD": "libstdc++.so.6"}),
     )
@@ -158,22 +152,16 @@ def measured_starts(options, compared):
 
 def start_rows(options):
     compared = starts(options)
-    skipped = []
-    if not (options.build_dir / "self_contained/svm_pmu.so").exists():
-        skipped = [Row("qemu", start.what, "QEMU alone", goal=start.goal,
-                       skipped="no self-contained files: they need libboost_program_options.a")
-                   for start in compared if "self-contained" in start.what]
-        compared = [start for start in compared if "self-contained" not in start.what]
     try:
         need_qemu(options)
         measured = measured_starts(options, compared)
     except Missing as missing:
         return [Row("qemu", start.what, "QEMU alone", goal=start.goal, skipped=str(missing))
-                for start in compared] + skipped
+                for start in compared]
     rows = []
     for start, rounds in zip(compared, measured):
         note = ", ".join(f"{statistics.median(each[index] for each in rounds) * 1e3:.1f} ms"
                          for index in (2, 0))
         rows.append(paired("qemu", start.what, "QEMU alone", rounds, goal=start.goal, why=start.why,
                            note=note))
-    return rows + skipped
+    return rows

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes FOLDER/sid/root.cpio: QEMU of Debian sid with its libraries, to be run in the host by chroot
-# /sid, and in /product the self-contained files of BUILD:
+# /sid, and in /product the files of BUILD:
 #   bash tests/emulated_host/sid_qemu.sh FOLDER BUILD
 # Fetched once. Exit status 77, with a line "SKIPPED: reason", where it cannot be had.
 set -euo pipefail
@@ -14,8 +14,8 @@ folder=$(cd "$folder" && pwd)
 work=$folder/sid root=$folder/sid/root/sid
 exec {lock}>"$folder/sid.lock"
 flock "$lock"
-[[ -e $build/self_contained/svm_pmu.so ]] ||
-  cannot "no self-contained files in $build: cmake --build $build --target self_contained"
+[[ -e $build/plugin/svm_pmu.so && -e $build/host_preload/vmm-run ]] ||
+  cannot "no plugin in $build: cmake --build $build"
 
 if [[ ! -e $work/fetched ]]; then
   room_for 800 "$folder"
@@ -39,6 +39,6 @@ if [[ ! -e $work/fetched ]]; then
 fi
 rm -rf "$root/product"
 mkdir "$root/product"
-cp "$build"/self_contained/{vmm-run,libvmm_preload.so,svm_pmu.so} "$root/product/"
+cp "$build"/host_preload/{vmm-run,libvmm_preload.so} "$build/plugin/svm_pmu.so" "$root/product/"
 strip -g "$root"/product/*
 (cd "$work/root" && find . | cpio -o -H newc --quiet) >"$work/root.cpio"

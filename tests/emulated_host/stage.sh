@@ -12,7 +12,7 @@ rm -rf "$logs"
 mkdir -p "$logs"
 
 # What measures time, which emulation has none of; and what takes minutes there and adds nothing.
-not_there='^bench/|^e2e/(exit_rate|ioctl_cost|.*_other_qemu|.*_self_contained)'
+not_there='^bench/|^e2e/(exit_rate|ioctl_cost|.*_other_qemu)'
 # NAME and the arguments of run.sh; the long ones first
 facts='-- ctest --test-dir build/release -R ^facts_device/ --output-on-failure -V'
 parts=(

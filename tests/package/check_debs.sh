@@ -55,9 +55,7 @@ done
 
 # ---- fields
 depends=$(dpkg-deb -f "$runtime" Depends)
-for library in libboost-program-options1.74.0 libc6 libfmt9 libgcc-s1 'libstdc++6'; do
-  [[ ", $depends" == *", $library"* ]] || complain "svm-pmu does not depend on $library: $depends"
-done
+[[ $depends == 'libc6 (>= '*')' ]] || complain "svm-pmu depends on more than libc6: $depends"
 [[ $(dpkg-deb -f "$devel" Depends) == *linux-libc-dev* ]] || complain "svm-pmu-dev: linux-libc-dev"
 [[ $(dpkg-deb -f "$runtime" Suggests) == svm-pmu-dev ]] || complain "Suggests"
 [[ $(dpkg-deb -f "$devel" Recommends) == "svm-pmu (= $version-1)" ]] || complain "Recommends"

@@ -23,6 +23,15 @@ std::string signal_name(int number) {
   return name != nullptr ? fmt::format("SIG{}", name) : fmt::format("signal {}", number);
 }
 
+/// With the C++ library inside of this program, its unwinder has tables that are filled at its
+/// first throw; it aborts when it meets an exception of a plugin's own C++ library before that.
+void ready_to_catch() {
+  try {
+    throw 0;
+  } catch (int) {
+  }
+}
+
 [[noreturn]] void be_the_child(Findings& findings, const std::function<void()>& check, pid_t parent,
                                const sigset_t& mask) {
   setpgid(0, 0);
@@ -35,6 +44,7 @@ std::string signal_name(int number) {
   dup2(null, STDOUT_FILENO);
   if (null > STDERR_FILENO) close(null);
   sigprocmask(SIG_SETMASK, &mask, nullptr);
+  ready_to_catch();
   try {
     check();
     findings.finish();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// What the C++ library lacks where it is inside of a file that hosts load and unload.
+// What the C++ library lacks when it is linked into a file that hosts load and unload.
 #include <cxxabi.h>
 
 // NOLINTBEGIN(bugprone-reserved-identifier,readability-identifier-naming): names of the C++ ABI
