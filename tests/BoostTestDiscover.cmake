@@ -42,13 +42,16 @@ if(CMAKE_SCRIPT_MODE_FILE)
     if(next_indent GREATER indent)
       continue()
     endif()
+    math(EXPR count "${count} + 1")
+    if(enabled STREQUAL "") # not in this build
+      continue()
+    endif()
     list(JOIN path "/" case)
     string(APPEND content "add_test([==[${NAME}/${case}]==] [==[${PROGRAM}]==] "
            "[==[--run_test=${case}]==] --log_level=message --color_output=no)\n"
            "set_tests_properties([==[${NAME}/${case}]==] PROPERTIES "
            "LABELS \"${labels}\" TIMEOUT 300 SKIP_REGULAR_EXPRESSION \"SKIPPED: .*No errors detected\""
            ")\n")
-    math(EXPR count "${count} + 1")
   endforeach()
   if(count EQUAL 0)
     message(FATAL_ERROR "no test cases found in ${PROGRAM}")

@@ -14,6 +14,7 @@
 #include <sstream>
 
 #include "conformance_runs.hpp"
+#include "support/not_sanitized.hpp"
 
 using namespace host_stub;
 namespace bdata = boost::unit_test::data;
@@ -136,11 +137,8 @@ BOOST_AUTO_TEST_CASE(the_host_in_c_keeps_the_rules) {
   check_host_in_c(Device::real);
 }
 
+NOT_SANITIZED
 BOOST_AUTO_TEST_CASE(the_host_in_c_on_a_simulated_kvm_keeps_the_rules) {
-  if (kLinked) {
-    std::printf("SKIPPED: with a sanitizer the simulated /dev/kvm is not preloaded\n");
-    return;
-  }
   check_host_in_c(Device::simulated);
 }
 
@@ -196,11 +194,8 @@ BOOST_AUTO_TEST_CASE(the_preload_host_on_a_simulated_kvm_keeps_the_rules) {
 
 // ---- the plugin --------------------------------------------------------------------------------
 
+NOT_SANITIZED
 BOOST_AUTO_TEST_CASE(in_a_reset_the_plugin_makes_no_system_call) {
-  if (kLinked) {
-    std::printf("SKIPPED: a sanitizer makes system calls of its own\n");
-    return;
-  }
   for (const char* run : {"watch", "ask", "slow", "list"}) {
     const TemporaryRecord record;
     const ProcessResult result =

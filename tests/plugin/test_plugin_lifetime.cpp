@@ -17,6 +17,7 @@
 #include "host_kit/plugin_library.hpp"
 #include "plugin_fixture.hpp"
 #include "sanitizers.hpp"
+#include "support/not_sanitized.hpp"
 
 using namespace host_stub;
 
@@ -61,11 +62,8 @@ std::vector<std::string> lines_of(const std::string& command) {
 
 }  // namespace
 
+NOT_SANITIZED
 BOOST_AUTO_TEST_CASE(a_plugin_that_was_closed_is_gone_and_leaves_nothing_in_memory) {
-  if (kSanitized) {
-    BOOST_TEST_MESSAGE("SKIPPED: a sanitizer keeps libraries and freed memory");
-    return;
-  }
   constexpr int kRounds = 1000;
   constexpr std::size_t kSlack = std::size_t{64} * 1024;  // caches of the C and C++ libraries
   BOOST_REQUIRE(!mapped());
@@ -79,11 +77,8 @@ BOOST_AUTO_TEST_CASE(a_plugin_that_was_closed_is_gone_and_leaves_nothing_in_memo
   BOOST_TEST(bytes_in_use() < before + kSlack);
 }
 
+NOT_SANITIZED
 BOOST_AUTO_TEST_CASE(a_plugin_that_another_thread_used_goes_too_while_that_thread_lives) {
-  if (kSanitized) {
-    BOOST_TEST_MESSAGE("SKIPPED: a sanitizer keeps libraries");
-    return;
-  }
   auto library = host_kit::PluginLibrary::open(kPluginPath);
   BOOST_REQUIRE(library.has_value());
   auto kept = std::make_unique<host_kit::PluginLibrary>(std::move(*library));
@@ -100,11 +95,8 @@ BOOST_AUTO_TEST_CASE(a_plugin_that_another_thread_used_goes_too_while_that_threa
   }).join();
 }
 
+NOT_SANITIZED
 BOOST_AUTO_TEST_CASE(two_handles_of_the_file_are_one_plugin_until_both_are_closed) {
-  if (kSanitized) {
-    BOOST_TEST_MESSAGE("SKIPPED: a sanitizer keeps libraries");
-    return;
-  }
   {
     auto first = host_kit::PluginLibrary::open(kPluginPath);
     BOOST_REQUIRE(first.has_value());
@@ -128,13 +120,14 @@ BOOST_AUTO_TEST_CASE(the_entry_is_the_only_symbol_of_the_file) {
   BOOST_TEST(says(symbols[0], " T vmm_plugin_v1\n"));
 }
 
+NOT_SANITIZED
 BOOST_AUTO_TEST_CASE(the_file_asks_for_no_function_that_a_reset_must_not_use) {
   // none of these has a place anywhere in the plugin; its own code is asked, since the C++ library
   // may be in the file
   const std::string code = TEST_BUILD_DIR "/plugin/libsvm_pmu_core.a";
   const auto all = lines_of("nm '" + code + "' 2>/dev/null");
   const auto instrumented = [](const std::string& line) { return says(line, "__gcov_"); };
-  if (all.empty() || kSanitized || std::any_of(all.begin(), all.end(), instrumented)) {
+  if (all.empty() || std::any_of(all.begin(), all.end(), instrumented)) {
     BOOST_TEST_MESSAGE("SKIPPED: there is no nm, or the file is instrumented");
     return;
   }

@@ -27,6 +27,7 @@
 #include "kvm/msr_request.hpp"
 #include "plugin_fixture.hpp"
 #include "sanitizers.hpp"
+#include "support/not_sanitized.hpp"
 #include "support/resource_counters.hpp"
 
 using namespace host_stub;
@@ -114,11 +115,6 @@ struct Scene {
   host_kit::MsrBatch batch;
 };
 
-bool skipped(const char* why) {
-  if (kSanitized) BOOST_TEST_MESSAGE("SKIPPED: " << why);
-  return kSanitized;
-}
-
 // ---- the sandbox -------------------------------------------------------------------------------
 
 /// From now on any system call of this process but write and exit kills it.
@@ -177,8 +173,8 @@ void lock_memory_around(void* address) {
 
 }  // namespace
 
+NOT_SANITIZED
 BOOST_AUTO_TEST_CASE(a_reset_allocates_nothing_and_takes_no_lock) {
-  if (skipped("a sanitizer's allocator cannot be counted")) return;
   for (const Path& path : kPaths) {
     BOOST_TEST_CONTEXT(path.name) {
       Scene scene(path);
@@ -195,8 +191,8 @@ BOOST_AUTO_TEST_CASE(a_reset_allocates_nothing_and_takes_no_lock) {
   }
 }
 
+NOT_SANITIZED
 BOOST_AUTO_TEST_CASE(the_counters_see_allocations_and_locks_of_the_plugins_own) {
-  if (skipped("a sanitizer's allocator cannot be counted")) return;
   PluginHost host{HostSpec{}};
   counters = {.armed = true};
   const auto plugin = make_plugin(host, "strict=on");
@@ -217,8 +213,8 @@ BOOST_AUTO_TEST_CASE(the_counters_see_allocations_and_locks_of_the_plugins_own) 
   plugin_descriptor().destroy(instance);
 }
 
+NOT_SANITIZED
 BOOST_AUTO_TEST_CASE(wherever_memory_runs_out_the_plugin_says_so_and_leaves_nothing) {
-  if (skipped("a sanitizer's allocator cannot fail on purpose")) return;
   const vmm_plugin& descriptor = plugin_descriptor();
   RawHost host;
   const vmm_vm vm{sizeof(vmm_vm), 64, reinterpret_cast<vmm_vm_handle>(&host)};
@@ -263,8 +259,8 @@ BOOST_AUTO_TEST_CASE(wherever_memory_runs_out_the_plugin_says_so_and_leaves_noth
   descriptor.destroy(instance);
 }
 
+NOT_SANITIZED
 BOOST_AUTO_TEST_CASE(an_instance_that_the_host_refuses_is_freed_whole) {
-  if (skipped("a sanitizer's allocator is not this program's")) return;
   const vmm_plugin& descriptor = plugin_descriptor();
   RawHost host;
   for (const int32_t answer : {0, -EPERM, 1}) {
@@ -281,8 +277,8 @@ BOOST_AUTO_TEST_CASE(an_instance_that_the_host_refuses_is_freed_whole) {
   }
 }
 
+NOT_SANITIZED
 BOOST_AUTO_TEST_CASE(a_reset_makes_no_system_call) {
-  if (skipped("a sanitizer makes system calls of its own")) return;
   for (const Path& path : kPaths) {
     BOOST_TEST_CONTEXT(path.name) {
       Scene scene(path);
@@ -293,8 +289,8 @@ BOOST_AUTO_TEST_CASE(a_reset_makes_no_system_call) {
   }
 }
 
+NOT_SANITIZED
 BOOST_AUTO_TEST_CASE(a_reset_writes_nothing_that_vcpus_share) {
-  if (skipped("a sanitizer handles the fault itself")) return;
   // one cache line written at each reset is enough to make vCPUs wait for each other
   for (auto* const vcpu_ioctl : {take_all, take_all_but_c0010204}) {
     RawHost host;
@@ -323,8 +319,8 @@ BOOST_AUTO_TEST_CASE(a_reset_writes_nothing_that_vcpus_share) {
   }
 }
 
+NOT_SANITIZED
 BOOST_AUTO_TEST_CASE(the_sandbox_kills_at_a_system_call) {
-  if (skipped("a sanitizer makes system calls of its own")) return;
   BOOST_TEST(in_sandbox([] { return syscall(SYS_getppid) > 0; }) == -SIGSYS);
   BOOST_TEST(in_sandbox([] { return true; }) == kExitGood);
   BOOST_TEST(in_sandbox([] { return false; }) == kExitWrongResult);

@@ -25,6 +25,7 @@
 #include <vector>
 
 #include "host_preload/program_check.hpp"
+#include "support/not_sanitized.hpp"
 #include "support/process.hpp"
 #include "support/temporary_folder.hpp"
 
@@ -53,16 +54,16 @@ constexpr bool kSimulated = false;
 #define SIM_DEV_KVM ""
 #endif
 
+// before a case that shows something on one of the two only
+#define SIMULATED_ONLY BOOST_TEST_DECORATOR(*boost::unit_test::enable_if<kSimulated>())
+#define REAL_ONLY \
+  BOOST_TEST_DECORATOR(*boost::unit_test::enable_if<!kSimulated && !host_stub::kSanitized>())
+
 bool skipped_without_kvm() {
   if (kSimulated) return false;
   const auto kvm = host_preload::check_kvm();
   if (!kvm) std::printf("SKIPPED: %s\n", kvm.error().c_str());
   return !kvm.has_value();
-}
-
-bool skipped_without_preloading() {
-  if (LINKED) std::printf("SKIPPED: a sanitizer's runtime is not preloaded beside ours\n");
-  return LINKED;
 }
 
 Variables preloaded(const Variables& variables) {
@@ -337,9 +338,9 @@ BOOST_AUTO_TEST_CASE(a_child_that_closes_everything_closes_nothing_of_the_parent
   }
 }
 
+NOT_SANITIZED
 BOOST_AUTO_TEST_CASE(a_sandboxed_thread_may_be_the_one_that_resets) {
   NEEDS_KVM();
-  if (skipped_without_preloading()) return;
   const ProcessResult outcome =
       play(" vm vcpu:0 sandbox run:0" + kReset + "run:0" + kReadMsr + kResetAndRun, "deny,cpuid",
            {{"VMM_PRELOAD_RESET_RULE", "broad"}});
@@ -347,9 +348,9 @@ BOOST_AUTO_TEST_CASE(a_sandboxed_thread_may_be_the_one_that_resets) {
   BOOST_TEST(count(outcome.err, "vcpu_reset") == 2);
 }
 
+NOT_SANITIZED
 BOOST_AUTO_TEST_CASE(beside_another_preloaded_library) {
   NEEDS_KVM();
-  if (skipped_without_preloading()) return;
   const std::string ours = PRELOAD_LIBRARY, other = SECOND_LIBRARY;
   for (const std::string& both : {ours + ":" + other, other + ":" + ours}) {
     const ProcessResult outcome = play(kStart + kResetAndRun, "", {{"LD_PRELOAD", both}});
@@ -359,8 +360,8 @@ BOOST_AUTO_TEST_CASE(beside_another_preloaded_library) {
   }
 }
 
+NOT_SANITIZED
 BOOST_AUTO_TEST_CASE(helpers_that_inherit_the_library_stay_silent) {
-  if (skipped_without_preloading()) return;
   const ProcessResult outcome = run({"/bin/sh", "-c", "echo fine; ls / >/dev/null; exit 7"},
                                     {{"LD_PRELOAD", PRELOAD_LIBRARY},
                                      {"VMM_PLUGINS", "/no/such/plugin.so"},
@@ -371,9 +372,9 @@ BOOST_AUTO_TEST_CASE(helpers_that_inherit_the_library_stay_silent) {
   BOOST_TEST(outcome.err == "");
 }
 
+NOT_SANITIZED
 BOOST_AUTO_TEST_CASE(a_vmm_that_calls_the_hooks_itself_is_left_alone) {
   NEEDS_KVM();
-  if (skipped_without_preloading()) return;
   const ProcessResult outcome =
       run({TINY_VMM_NATIVE, "vm", "vcpu:0", "run:0", "sregs:0:reset", "regs:0:reset", "mp:0"},
           {{"LD_PRELOAD", PRELOAD_LIBRARY},
@@ -641,11 +642,8 @@ BOOST_AUTO_TEST_CASE(a_filter_without_room_is_refused_and_the_old_one_stays) {
 // ---- hidden CPUID, and what the VMM was told
 // -----------------------------------------------------
 
+SIMULATED_ONLY
 BOOST_AUTO_TEST_CASE(hidden_cpuid_bits_reach_neither_the_vmm_nor_kvm) {
-  if (!kSimulated) {
-    std::printf("SKIPPED: shown on the simulated KVM, which offers the bit\n");
-    return;
-  }
   const std::string script =
       " vm vcpu:0 cpuid:0 getcpuid:0 fullcpuid:0 getcpuid:0 run:0 fullcpuid:0 getcpuid:0" +
       kReadCore;
@@ -679,11 +677,8 @@ BOOST_AUTO_TEST_CASE(plugins_learn_what_the_vmm_was_told_of_the_pmu) {
 
 // ---- what a plugin set and the VMM would undo --------------------------------------------------
 
+SIMULATED_ONLY
 BOOST_AUTO_TEST_CASE(a_vpmu_that_a_plugin_switched_off_stays_off) {
-  if (!kSimulated) {
-    std::printf("SKIPPED: shown on the simulated KVM, whose vPMU is AMD's and live\n");
-    return;
-  }
   const std::string script = " vm pmucap:0 pmucap:0 vcpu:0 cpuid:0 " + kReadCore;
   BOOST_TEST(contains(play(script).out, kRead));
   const ProcessResult off = play(script, "disable-pmu");
@@ -693,11 +688,8 @@ BOOST_AUTO_TEST_CASE(a_vpmu_that_a_plugin_switched_off_stays_off) {
   BOOST_TEST(count(play(" vm pmucap:1 vcpu:0", "disable-pmu").err, "pmu_kept_off") == 0);
 }
 
+SIMULATED_ONLY
 BOOST_AUTO_TEST_CASE(why_a_host_that_mediates_the_vpmu_makes_no_vcpu) {
-  if (!kSimulated) {
-    std::printf("SKIPPED: shown on the simulated KVM\n");
-    return;
-  }
   const Variables busy{{"SIM_DEV_KVM", "sim:linux-7.2,host-perfmonv2,mediated,host-perf-busy"}};
   const ProcessResult outcome = play(" vm irqchip vcpu:0", "", busy);
   BOOST_TEST(outcome.status == 2);
@@ -714,9 +706,9 @@ BOOST_AUTO_TEST_CASE(a_vm_with_denied_msrs_ends_as_any_other) {
 
 // ---- cost --------------------------------------------------------------------------------------
 
+NOT_SANITIZED
 BOOST_AUTO_TEST_CASE(an_ioctl_of_the_vmm_stays_one_ioctl) {
   NEEDS_KVM();
-  if (skipped_without_preloading()) return;
   const Variables both{{"LD_PRELOAD", PRELOAD_LIBRARY ":" SECOND_LIBRARY}};
   const auto ioctls = [&](const std::string& rounds, const std::string& options) {
     const ProcessResult outcome = play(kStart + "runs:" + rounds, options, both);
@@ -732,9 +724,9 @@ BOOST_AUTO_TEST_CASE(an_ioctl_of_the_vmm_stays_one_ioctl) {
 
 // ---- the launcher, QEMU ------------------------------------------------------------------------
 
+NOT_SANITIZED
 BOOST_AUTO_TEST_CASE(the_launcher_sets_it_all_up) {
   NEEDS_KVM();
-  if (skipped_without_preloading()) return;
   Strings command{VMM_RUN, "--plugin", TEST_PLUGIN, "--log", "stderr", "--", TINY_VMM};
   for (const std::string& word : words(kStart + kResetAndRun)) command.push_back(word);
   const ProcessResult outcome = run(command, {});
@@ -818,17 +810,17 @@ BOOST_AUTO_TEST_CASE(the_launcher_knows_what_has_no_vm_for_a_plugin) {
   BOOST_TEST(contains(emulated.err, "use KVM (-accel kvm)"));
 }
 
+NOT_SANITIZED
 BOOST_AUTO_TEST_CASE(the_launcher_finds_nothing_against_it) {
   NEEDS_KVM();
-  if (kSimulated && skipped_without_preloading()) return;
   BOOST_TEST(launch({"--plugin", TEST_PLUGIN, "--check", "--", "sh"}).status == 0);
   BOOST_TEST(launch({"--help"}).status == 0);
   BOOST_TEST(launch({"--version"}).status == 0);
 }
 
+NOT_SANITIZED
 BOOST_AUTO_TEST_CASE(the_launcher_judges_the_file) {
   NEEDS_KVM();
-  if (kSimulated && skipped_without_preloading()) return;
   const TemporaryFolder folder;
   const auto check = [&](const std::string& text) {
     return launch({"--check", "--", "sh"}, {{"VMM_PLUGINS_CONFIG", folder.file("c.conf", text)}});
@@ -844,9 +836,9 @@ BOOST_AUTO_TEST_CASE(the_launcher_judges_the_file) {
   BOOST_TEST(contains(bad.err, "c.conf:4: 'bogus': use KEY = VALUE"));
 }
 
+NOT_SANITIZED
 BOOST_AUTO_TEST_CASE(the_launcher_leaves_the_file_to_the_library) {
   NEEDS_KVM();
-  if (skipped_without_preloading()) return;
   const TemporaryFolder folder;
   Strings command{"--", TINY_VMM};
   for (const std::string& word : words(kStart + kResetAndRun)) command.push_back(word);
@@ -857,9 +849,8 @@ BOOST_AUTO_TEST_CASE(the_launcher_leaves_the_file_to_the_library) {
   BOOST_TEST(count(outcome.err, "vcpu_reset") == 1);
 }
 
+REAL_ONLY
 BOOST_AUTO_TEST_CASE(without_kvm_the_launcher_warns_and_passes_the_program_on) {
-  if (kSimulated) return;  // a KVM would be there
-  if (skipped_without_preloading()) return;
   // a name space whose /dev has no kvm
   const auto without_kvm = [](const std::string& arguments) {
     return run(
@@ -888,9 +879,9 @@ BOOST_AUTO_TEST_CASE(without_kvm_the_launcher_warns_and_passes_the_program_on) {
 }
 
 #ifdef PRELOAD_WITH_QEMU
+NOT_SANITIZED
 BOOST_AUTO_TEST_CASE(qemu_in_its_sandbox) {
   NEEDS_KVM();
-  if (skipped_without_preloading()) return;
   if (!host_preload::find_program("qemu-system-x86_64")) {
     std::printf("SKIPPED: qemu-system-x86_64 is not installed\n");
     return;
