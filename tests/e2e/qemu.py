@@ -16,7 +16,8 @@ import time
 
 BOOT_TIMEOUT = 40  # seconds; SeaBIOS needs 4 on a nested KVM that emulates unpaged code
 # Six counters, if the KVM has them; without the vendor QEMU takes the host's.
-CPU_MODEL = "EPYC,vendor=AuthenticAMD,+perfctr-core"
+# pmu=on: QEMU 11 switches an AMD vPMU off by itself where nobody says so
+CPU_MODEL = "EPYC,vendor=AuthenticAMD,+perfctr-core,pmu=on"
 
 LOG_LINE = re.compile(r"vmm_preload\[(\d+)/(\d+)\] (\w+): (\S+)(.*)")
 KEY_VALUE = re.compile(r"(\w+)=(\S+)")

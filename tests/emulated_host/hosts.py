@@ -13,6 +13,8 @@ HERE = pathlib.Path(__file__).resolve().parent
 KERNELS = ("5.10", "6.1", "6.12", "newest")
 MEMORY = 3072  # MiB of a host
 TRIES = 4
+# Seconds until a host must have said its first word; more where the machine is very slow.
+PATIENCE = int(os.environ.get("EMULATED_HOST_PATIENCE", "120"))
 
 
 class CannotBeDone(Exception):
@@ -110,7 +112,7 @@ class Machine:
             raise CannotBeDone(f"a host takes {MEMORY} MiB of memory, so much is not free")
         self._host, self._folder, self._limit = host, folder, limit
         self._build, self._tests, self._sid = build, tests, sid
-        self._process = None
+        self._process, self._stopped = None, ""
         self.console = ""
 
     def __enter__(self):
@@ -150,6 +152,7 @@ class Machine:
     def run(self, plan, done=(), output=None):
         """Boots and runs the plan: its status (None: the emulation ended) and what it printed."""
         self._image(plan, done)
+        self._stopped = ""
         console, out = self._work / "console", self._work / "out"
         for file in (console, out):
             file.write_bytes(b"")
@@ -167,18 +170,25 @@ class Machine:
                 if ended and not new:
                     break
                 seconds = time.monotonic() - begin
-                if seconds > self._limit or (seconds > 120 and not text):
+                if seconds > self._limit or (seconds > PATIENCE and not text):
                     self.stop()
+                    self._stopped = f"stopped after {seconds:.0f} seconds"
                 time.sleep(0.2)
         self.console = console.read_bytes().decode(errors="replace")
         status = re.search(r"HOST-DONE (\d+)", self.console)
         return (int(status[1]) if status else None), text.decode(errors="replace")
+
+    def never_up(self):
+        """Raises CannotBeDone if the last boot ended without a word of the host's kernel."""
+        if not self.console.strip():
+            raise CannotBeDone(f"no emulated host comes up here: {self.last_words()}")
 
     def last_words(self):
         """Why a boot ended early: QEMU's own status and last lines."""
         emulator = (self._work / "emulator").read_text(errors="replace")
         emulator = [line for line in emulator.splitlines() if "TCG doesn't support" not in line]
         code = self._process.returncode
-        how = f"signal {signal.Signals(-code).name}" if code < 0 else f"status {code}"
+        how = self._stopped or (f"signal {signal.Signals(-code).name}" if code < 0
+                                else f"status {code}")
         lines = emulator[-2:] + [line for line in self.console.splitlines() if line.strip()][-2:]
         return f"{how}; " + " / ".join(line.strip()[:100] for line in lines)

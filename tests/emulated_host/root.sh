@@ -74,7 +74,9 @@ if [[ $tests ]]; then
     -o -name '*_include.cmake' -o -name CTestTestfile.cmake \) -print0 | tar cf - --null -T -) |
     tar xf - -C "$root$build"
 else
-  for file in host_stub/host_stub plugin/svm_pmu.so host_preload/{vmm-run,libvmm_preload.so}; do
+  for file in host_stub/host_stub plugin/svm_pmu.so host_preload/{vmm-run,libvmm_preload.so} \
+    tests/emulated_host/broken_{reset,capability}.so; do
+    [[ -e $build/$file ]] || continue # the demo builds no tests
     mkdir -p "$root$build/$(dirname "$file")"
     cp "$build/$file" "$root$build/$file"
   done

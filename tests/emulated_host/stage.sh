@@ -27,7 +27,8 @@ parts=(
   "short-newest --kernel newest short"
   "off-mediated --mediated --case off/with --case defaults/with"
   "stock-qemu --stock-qemu --case off/without --case off/with --case defaults/with"
-  "no-plugin --no-plugin --case defaults --case off"
+  "must-fail --case defaults/with-none --case defaults/with-reset --case off/with-none
+    --case off/with-capability"
   "facts-5.10 --kernel 5.10 $facts"
   "facts-6.1 --kernel 6.1 $facts"
   "facts-6.12-perfmonv2 --perfmonv2 6 $facts"
