@@ -114,9 +114,10 @@ Expected<void> hide_pmu_cpuid(const Host& host, const Options& options, vmm_vm_h
     line << "this host of plugins cannot hide CPUID bits";
   else
     line << "hide_cpuid failed: " << Errno{result};
-  const bool asked = options.pmu_cpuid == PmuCpuid::hide;
-  if (asked && options.strict) return fail(result, line << " (pmu-cpuid=hide, strict=on)");
-  host.log(asked || result != -EOPNOTSUPP ? VMM_LOG_WARNING : VMM_LOG_INFO, line);
+  // with auto a host that offers no hiding is as it was before there was any
+  const bool matters = options.pmu_cpuid == PmuCpuid::hide || result != -EOPNOTSUPP;
+  if (matters && options.strict) return fail(result < 0 ? result : -EPROTO, line << " (strict=on)");
+  host.log(matters ? VMM_LOG_WARNING : VMM_LOG_INFO, line);
   return {};
 }
 

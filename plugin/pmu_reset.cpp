@@ -212,7 +212,7 @@ bool is_off(Reset& reset) noexcept {
                   Text(vm.vpmu == Vpmu::off_by_cap
                            ? "the vPMU is on although it was switched off: the VMM has called "
                              "KVM_ENABLE_CAP(KVM_CAP_PMU_CAPABILITY) after this plugin; AMD's PMU "
-                             "registers are reset"
+                             "registers are reset, and are not part of a saved state"
                            : "the vPMU is on although KVM offers no way to switch it off: "
                              "pmu-off-method=msr-filter hides it; AMD's PMU registers are reset"));
   }

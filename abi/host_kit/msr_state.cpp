@@ -31,6 +31,36 @@ std::string cannot_restore(uint32_t index, uint64_t value, const char* why) {
   return text.data();
 }
 
+/// Which bits of a register exist is left to KVM by a mask of all ones. KVM drops others without a
+/// word: the registers are read back. Bits that are gone are dropped, or an error where required.
+tl::expected<void, MsrIoError> look_for_lost_bits(Host& host, vmm_vcpu_handle vcpu,
+                                                  std::span<const vmm_msr> list,
+                                                  std::span<const vmm_msr> writes,
+                                                  RestoreReport& report) {
+  std::vector<vmm_msr> wanted;
+  std::vector<uint32_t> indexes;
+  for (const vmm_msr& entry : writes) {
+    if (entry.value == 0 || (entry.flags & VMM_MSR_SAVED) == 0) continue;
+    if (saved_entry(list, entry.index)->value != ~uint64_t{0}) continue;
+    wanted.push_back(entry);
+    indexes.push_back(entry.index);
+  }
+  if (wanted.empty()) return {};
+  const auto kept = read_msrs(host, vcpu, indexes);
+  if (!kept) return tl::unexpected(kept.error());
+  for (const vmm_msr& now : *kept) {
+    const auto entry = std::find_if(wanted.begin(), wanted.end(),
+                                    [&](const vmm_msr& each) { return each.index == now.index; });
+    const uint64_t lost = entry->value & ~now.value;
+    if (lost == 0) continue;
+    if ((saved_entry(list, now.index)->flags & VMM_MSR_REQUIRED) != 0)
+      return tl::unexpected(
+          MsrIoError{-EIO, cannot_restore(now.index, entry->value, "KVM drops bits of it")});
+    report.dropped.push_back({now.index, lost});
+  }
+  return {};
+}
+
 }  // namespace
 
 tl::expected<std::vector<SavedMsr>, MsrIoError> save_msrs(Host& host, vmm_vcpu_handle vcpu,
@@ -77,7 +107,10 @@ tl::expected<RestoreReport, MsrIoError> restore_msrs(Host& host, vmm_vcpu_handle
       return tl::unexpected(
           MsrIoError{-EIO, cannot_restore(entry.index, entry.value, "KVM refuses it")});
     report.dropped.push_back({entry.index, entry.value});
+    std::erase_if(writes, [&](const vmm_msr& each) { return each.index == entry.index; });
   }
+  if (const auto looked = look_for_lost_bits(host, vcpu, list, writes, report); !looked)
+    return tl::unexpected(looked.error());
   return report;
 }
 

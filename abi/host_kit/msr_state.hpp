@@ -34,7 +34,8 @@ tl::expected<std::vector<SavedMsr>, MsrIoError> save_msrs(Host& host, vmm_vcpu_h
                                                           std::span<const vmm_msr> list);
 
 /// Writes `state` by `list`, in the list's order. Fails before the first write if a REQUIRED value
-/// would lose bits, and at the end (with the report's content in the text) if KVM refused one.
+/// would lose bits, and at the end if KVM refused one. Where a mask of all ones leaves it to KVM
+/// which bits exist, the register is read back, and fails or is dropped if bits are gone.
 tl::expected<RestoreReport, MsrIoError> restore_msrs(Host& host, vmm_vcpu_handle vcpu,
                                                      std::span<const vmm_msr> list,
                                                      std::span<const SavedMsr> state);

@@ -86,7 +86,8 @@ SimVcpu* newest_sim() { return newest; }
 // ---- PluginHost --------------------------------------------------------------------------------
 
 PluginHost::PluginHost(const HostSpec& spec)
-    : own_filter_(spec.own_filter),
+    : hide_result_(spec.hide_result),
+      own_filter_(spec.own_filter),
       irqchip_(spec.irqchip),
       kvm_(std::make_unique<TappedKvm>(need(open_sim(spec.kvm), "no such simulated KVM"))) {
   const CpuidModel model = need(CpuidModel::parse(spec.cpuid), "no such guest CPUID");
@@ -158,6 +159,11 @@ int32_t PluginHost::get_cpuid(vmm_vm_handle, vmm_vcpu_handle vcpu, uint32_t leaf
   registers[2] = found.ecx;
   registers[3] = found.edx;
   return 0;
+}
+
+int32_t PluginHost::hide_cpuid(vmm_vm_handle, std::span<const vmm_cpuid_bits> bits) noexcept {
+  if (*hide_result_ == 0) hidden.assign(bits.begin(), bits.end());
+  return *hide_result_;
 }
 
 int32_t PluginHost::deny_msrs(vmm_vm_handle, std::span<const vmm_msr_range> ranges) noexcept {

@@ -65,6 +65,7 @@ struct HostSpec {
   bool record = true;       ///< the recorder allocates
   bool own_filter = false;  ///< the host offers deny_msrs
   bool irqchip = true;      ///< VMs have an in-kernel interrupt controller
+  std::optional<int32_t> hide_result = std::nullopt;  ///< the host offers hide_cpuid, which says so
 };
 
 struct LogLine {
@@ -97,7 +98,8 @@ class PluginHost final : public host_kit::Host {
   /// Answers vCPU ioctls in the KVM's stead; nothing: ask the KVM.
   std::function<std::optional<int32_t>(uint32_t request, void* arg)> vcpu_answer;
   std::function<int32_t(std::span<const vmm_msr_range>)> deny;
-  bool keep_log = true;  ///< keeping lines allocates
+  std::vector<vmm_cpuid_bits> hidden;  ///< what the plugin hid
+  bool keep_log = true;                ///< keeping lines allocates
 
   // ---- host_kit::Host
   const char* name() const noexcept override { return "plugin_fixture"; }
@@ -108,8 +110,11 @@ class PluginHost final : public host_kit::Host {
                     std::span<uint32_t, 4> registers) noexcept override;
   bool has_msr_filter() const noexcept override { return own_filter_; }
   int32_t deny_msrs(vmm_vm_handle vm, std::span<const vmm_msr_range> ranges) noexcept override;
+  bool has_cpuid_hiding() const noexcept override { return hide_result_.has_value(); }
+  int32_t hide_cpuid(vmm_vm_handle vm, std::span<const vmm_cpuid_bits> bits) noexcept override;
 
  private:
+  const std::optional<int32_t> hide_result_;
   const bool own_filter_;
   const bool irqchip_;
   std::unique_ptr<Kvm> kvm_;

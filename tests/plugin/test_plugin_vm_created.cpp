@@ -330,3 +330,57 @@ BOOST_AUTO_TEST_CASE(an_error_ends_that_vm_only) {
   BOOST_TEST(before->reset(0) == 0);
   BOOST_TEST(after.reset(0) == 0);
 }
+
+// ---- hide_cpuid ---------------------------------------------------------------------------------
+
+namespace {
+
+struct HideRow {
+  const char* what;
+  std::optional<int32_t> host;  ///< what hide_cpuid returns; nothing: the host has none
+  const char* options;
+  int32_t code;       ///< of vm_created
+  uint32_t level;     ///< of the line that says that nothing is hidden; 0: none
+  const char* words;  ///< in it
+};
+const HideRow kHideRows[] = {
+    {"hidden", 0, "pmu-cpuid=auto", 0, 0, ""},
+    {"hidden, strict", 0, "pmu-cpuid=hide,strict=on", 0, 0, ""},
+    {"kept", 0, "pmu-cpuid=keep", 0, 0, ""},
+    {"a host of 1.0", std::nullopt, "pmu-cpuid=auto", 0, VMM_LOG_INFO, "cannot hide CPUID bits"},
+    {"a host of 1.0, strict", std::nullopt, "pmu-cpuid=auto,strict=on", 0, VMM_LOG_INFO,
+     "cannot hide CPUID bits"},
+    {"a host of 1.0, asked", std::nullopt, "pmu-cpuid=hide", 0, VMM_LOG_WARNING,
+     "cannot hide CPUID bits"},
+    {"a host of 1.0, asked, strict", std::nullopt, "pmu-cpuid=hide,strict=on", -EOPNOTSUPP, 0,
+     "cannot hide CPUID bits (strict=on)"},
+    {"no room", -ENOSPC, "pmu-cpuid=auto", 0, VMM_LOG_WARNING, "hide_cpuid failed: ENOSPC"},
+    {"no room, strict", -ENOSPC, "pmu-cpuid=auto,strict=on", -ENOSPC, 0,
+     "hide_cpuid failed: ENOSPC (strict=on)"},
+    {"no room, asked, strict", -ENOSPC, "pmu-cpuid=hide,strict=on", -ENOSPC, 0,
+     "hide_cpuid failed: ENOSPC (strict=on)"},
+    {"a host that returns a count", 3, "pmu-cpuid=auto,strict=on", -EPROTO, 0, "hide_cpuid failed"},
+};
+
+}  // namespace
+
+BOOST_AUTO_TEST_CASE(what_becomes_of_a_host_that_does_not_hide_cpuid_bits) {
+  for (const HideRow& row : kHideRows) {
+    BOOST_TEST_CONTEXT(row.what) {
+      const std::string options = std::string("pmu-cap-disabled=on,") + row.options;
+      Attempt attempt({.kvm = kNew, .hide_result = row.host}, options);
+      BOOST_TEST(attempt.code == row.code);
+      if (row.code != 0) {
+        BOOST_TEST(attempt.text.find(row.words) != std::string::npos, attempt.text);
+        continue;
+      }
+      BOOST_TEST(!attempt.guest_counts());
+      BOOST_TEST(attempt.host.hidden.empty() == (row.what != std::string_view("hidden") &&
+                                                 row.what != std::string_view("hidden, strict")));
+      if (row.level != 0)
+        BOOST_TEST(attempt.host.logged(row.level, {"still announces", row.words}) == 1U);
+      else
+        BOOST_TEST(attempt.host.logged(0, {"still announces"}) == 0U);
+    }
+  }
+}

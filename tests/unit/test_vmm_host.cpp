@@ -63,9 +63,25 @@ class Vmm {
     for (uint32_t i = 0; i < 2; ++i) {
       vcpus_.push_back(need(vm_->create_vcpu(i), "KVM_CREATE_VCPU"));
       BOOST_REQUIRE_EQUAL(cpuid_.apply(*vcpus_.back()), 0);
+      std::vector<kvm_cpuid_entry2> told;
+      for (const uint32_t leaf : {0x0u, 0x80000000u, 0x80000001u, 0x80000022u}) {
+        const CpuidResult is = cpuid_.lookup(leaf, 0);
+        kvm_cpuid_entry2 entry{};
+        entry.function = leaf;
+        entry.eax = is.eax;
+        entry.ebx = is.ebx;
+        entry.ecx = is.ecx;
+        entry.edx = is.edx;
+        told.push_back(entry);
+      }
+      BOOST_REQUIRE_EQUAL(
+          vmm_host_vcpu_cpuid(vm, i, told.data(), static_cast<uint32_t>(told.size())), 0);
     }
   }
-  void open_vm() { vm_ = need(kvm_->create_vm(), "KVM_CREATE_VM"); }
+  void open_vm() {
+    vm_ = need(kvm_->create_vm(), "KVM_CREATE_VM");
+    BOOST_REQUIRE_EQUAL(vm_->ioctl(KVM_CREATE_IRQCHIP, nullptr), 0);
+  }
   int32_t create(ErrorText* error) {
     const vmm_host_vm_config vm_config{sizeof(vmm_host_vm_config), guest_pmu, kKvmFd, kVmFd, 2, 0};
     return vmm_host_vm_created(plugins, &vm_config, &vm, &error->error);
@@ -357,6 +373,31 @@ BOOST_AUTO_TEST_CASE(a_host_with_fewer_registers_drops_values_with_a_warning) {
   ErrorText error;
   BOOST_TEST(to.restore(0, from.save(0), error) == 0, error.text.data());
   BOOST_TEST(to.logged("200 vmm_host: vCPU 0: MSR c0000301 is not restored"));
+}
+
+BOOST_AUTO_TEST_CASE(selector_bits_that_only_a_mediated_vpmu_keeps_are_not_lost_in_silence) {
+  constexpr uint64_t kGuestOnly = uint64_t{1} << 40;
+  Vmm from("sim:linux-7.2,host-perfmonv2,mediated", "v2");
+  from.start();
+  from.write(0, 0xc0010202, kGuestOnly | 0x130076);
+  const auto state = from.save(0);
+  ErrorText error;
+  Vmm mediated("sim:linux-7.2,host-perfmonv2,mediated", "v2");
+  mediated.start("strict=on");
+  BOOST_TEST(mediated.restore(0, state, error) == 0, error.text.data());
+  BOOST_TEST(mediated.read(0, 0xc0010202) == (kGuestOnly | 0x130076));
+
+  Vmm to("sim:linux-6.12,host-perfmonv2", "v2");
+  to.start();
+  BOOST_TEST(to.restore(0, state, error) == 0, error.text.data());
+  BOOST_TEST(to.read(0, 0xc0010202) == 0x130076U);
+  BOOST_TEST(to.logged("MSR c0010202 is not restored to 10000000000: this host does not have it"));
+
+  Vmm strict("sim:linux-6.12,host-perfmonv2", "v2");
+  strict.start("strict=on");
+  BOOST_TEST(strict.restore(0, state, error) == -EIO);
+  BOOST_TEST(error.says("MSR c0010202 cannot be restored to 10000130076: KVM drops bits of it"),
+             error.text.data());
 }
 
 BOOST_AUTO_TEST_CASE(bad_calls_are_refused_with_words) {

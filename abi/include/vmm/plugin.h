@@ -111,7 +111,9 @@ struct vmm_msr {
 /* Flags of an entry of msr_list_build.
  *
  * SAVED: save = read this MSR; restore = write (saved value & `value`) at this place of the list:
- * `value` is the mask of the bits that exist. An MSR has at most one such entry.
+ * `value` is the mask of the bits that exist. All ones leave it to KVM: the host reads the MSR
+ * back, and bits that KVM did not keep count as lost (since 1.1). An MSR has at most one such
+ * entry.
  *
  * Without SAVED: save = nothing; restore = write `value` itself at this place, any number of times:
  * what must be stopped or cleared first, and what a register gets if the saved state lacks it.
