@@ -2,6 +2,7 @@
 #include "matrix/matrix_case.hpp"
 
 #include <fmt/format.h>
+#include <vmm/guest_pmu.h>
 
 #include <array>
 
@@ -50,14 +51,21 @@ constexpr Guest kGuests[] = {{GuestPmu::plain, 0}, {GuestPmu::core, 0}, {GuestPm
 struct OffWords {
   const char* word;
   const char* options;
+  uint32_t guest_pmu = VMM_GUEST_PMU_UNSAID;
 };
-constexpr std::array<OffWords, 5> kOff{{
+constexpr std::array<OffWords, 8> kOff{{
     {"-", ""},
     {"off", "pmu-cap-disabled=off"},
     {"auto", "pmu-cap-disabled=on,pmu-off-method=auto"},
     {"cap", "pmu-cap-disabled=on,pmu-off-method=cap"},
     {"msr-filter", "pmu-cap-disabled=on,pmu-off-method=msr-filter"},
+    {"vmm-off", "pmu-cap-disabled=auto", VMM_GUEST_PMU_OFF},
+    {"vmm-on", "pmu-cap-disabled=auto", VMM_GUEST_PMU_ON},
+    {"vmm-silent", "pmu-cap-disabled=auto"},
 }};
+
+/// Indexed by PmuCpuid.
+constexpr std::array<const char*, 3> kCpuid{"auto", "hide", "keep"};
 
 template <typename Row, std::size_t N, typename Index>
 const Row& at(const std::array<Row, N>& table, Index index) {
@@ -68,9 +76,12 @@ const Row& at(const std::array<Row, N>& table, Index index) {
 void add_options(std::vector<Case>& cases, Case row) {
   for (std::size_t off = 0; off < kOff.size(); ++off) {
     row.off = static_cast<PmuOff>(off);
-    for (const bool strict : {false, true}) {
-      row.strict = strict;
-      if (row.has_plugin() || !strict) cases.push_back(row);
+    for (std::size_t cpuid = 0; cpuid < kCpuid.size(); ++cpuid) {
+      row.cpuid = static_cast<PmuCpuid>(cpuid);
+      for (const bool strict : {false, true}) {
+        row.strict = strict;
+        if (row.has_plugin() || (!strict && cpuid == 0)) cases.push_back(row);
+      }
     }
   }
 }
@@ -101,8 +112,11 @@ std::string Case::cpuid_model() const {
 }
 
 std::string Case::options() const {
-  return fmt::format("{},strict={},log-level=info", at(kOff, off).options, strict ? "on" : "off");
+  return fmt::format("{},pmu-cpuid={},strict={},log-level=info", at(kOff, off).options,
+                     at(kCpuid, cpuid), strict ? "on" : "off");
 }
+
+uint32_t Case::guest_pmu() const { return at(kOff, off).guest_pmu; }
 
 std::string Case::host() const {
   return fmt::format("{}{}{}", kernel, at(kVariants, variant).switches,
@@ -115,8 +129,10 @@ std::string_view Case::off_word() const { return at(kOff, off).word; }
 
 std::string Case::name() const {
   const std::string model = cpuid_model();
-  return fmt::format("{} enable_pmu={} {} {} {}{}", host(), enable_pmu ? "Y" : "N", vendor_word(),
-                     model.substr(0, model.find(',')), off_word(), strict ? " strict" : "");
+  return fmt::format("{} enable_pmu={} {} {} {}{}{}", host(), enable_pmu ? "Y" : "N", vendor_word(),
+                     model.substr(0, model.find(',')), off_word(),
+                     cpuid == PmuCpuid::automatic ? "" : fmt::format(" {}", at(kCpuid, cpuid)),
+                     strict ? " strict" : "");
 }
 
 std::vector<Case> all_cases() {

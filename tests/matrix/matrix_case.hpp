@@ -33,7 +33,13 @@ enum class PmuOff : uint8_t {
   automatic,  ///< pmu-cap-disabled=on, pmu-off-method=auto
   cap,
   msr_filter,
+  vmm_said_off,  ///< pmu-cap-disabled=auto under a VMM that was told so, and the two below
+  vmm_said_on,
+  vmm_said_nothing,
 };
+
+/// pmu-cpuid=
+enum class PmuCpuid : uint8_t { automatic, hide, keep };
 
 struct Case {
   std::string_view kernel;  ///< "linux-6.12"
@@ -43,6 +49,7 @@ struct Case {
   GuestPmu guest = GuestPmu::core;
   uint8_t claimed = 0;  ///< EBX[3:0] of leaf 0x80000022, with v2
   PmuOff off = PmuOff::off;
+  PmuCpuid cpuid = PmuCpuid::automatic;
   bool strict = false;
   bool batch = false;  ///< the host lends its KVM_SET_MSRS batch at a reset; not an axis
 
@@ -51,9 +58,10 @@ struct Case {
   std::string kvm_spec() const;     ///< for parse_profile
   std::string cpuid_model() const;  ///< for CpuidModel::parse
   std::string options() const;      ///< for the plugin
+  uint32_t guest_pmu() const;       ///< VMM_GUEST_PMU_*: what the VMM was told
   std::string host() const;         ///< "linux-6.12,host-perfmonv2", with what no spec can say
   std::string_view vendor_word() const;
-  std::string_view off_word() const;  ///< "-", "off", "auto", "cap", "msr-filter"
+  std::string_view off_word() const;  ///< "-", "off", "auto", "cap", "msr-filter", "vmm-off", ...
   std::string name() const;           ///< all of it, what --filter looks into
 };
 

@@ -67,19 +67,30 @@ bool can_filter(const Case& row) { return facts_of(row).has_filter; }
 /// Another vendor's vPMU is not the plugin's.
 bool is_foreign(const Case& row) { return row.vendor == VendorPair::intel_host_amd_guest; }
 
-/// The guest as it is once the CPUID bits of a PMU are hidden from it.
+/// The guest as it is once the CPUID bits of a PMU are hidden from it: where the plugin switched
+/// the vPMU off, unless it is to keep them; where it was off before, only if it is to hide them.
 Case hidden_from(const Case& row, Decision decision) {
+  const bool by_plugin = decision == Decision::off_by_cap || decision == Decision::filtered;
+  const bool hidden = row.cpuid == PmuCpuid::hide ? by_plugin || decision == Decision::already_off
+                                                  : row.cpuid == PmuCpuid::automatic && by_plugin;
   Case seen = row;
-  if (decision == Decision::off_by_cap || decision == Decision::filtered)
-    seen.guest = GuestPmu::plain;
+  if (hidden) seen.guest = GuestPmu::plain;
   return seen;
+}
+
+/// Whether nobody asks for a vPMU that is off.
+bool stays_on(PmuOff off) {
+  return off == PmuOff::no_plugin || off == PmuOff::off || off == PmuOff::vmm_said_on ||
+         off == PmuOff::vmm_said_nothing;
 }
 
 /// "auto" takes the capability; where KVM has none to give because it is off already, nothing is
 /// left to do; an older kernel gets the filter. A chosen method is that one or none.
 Decision decide(const Case& row) {
-  if (row.off == PmuOff::no_plugin || row.off == PmuOff::off) return Decision::nothing;
-  if (is_foreign(row)) return Decision::not_possible;
+  if (stays_on(row.off)) return Decision::nothing;
+  // who follows the VMM's word asked for nothing on another vendor's host
+  if (is_foreign(row))
+    return row.off == PmuOff::vmm_said_off ? Decision::nothing : Decision::not_possible;
   if (row.off != PmuOff::msr_filter) {
     if (offers_capability(row)) return Decision::off_by_cap;
     if (facts_of(row).has_capability) return Decision::already_off;
@@ -158,7 +169,7 @@ Range refused_lines(const Case& row, const Expectation& e) {
 /// warning; a guest without vPMU that knows of none is not. A CPUID that claims what KVM lacks may.
 Warning warning(const Case& row, const Expectation& e) {
   if (e.decision == Decision::not_possible) return Warning::must;
-  if (e.decision == Decision::filtered && row.off == PmuOff::automatic) return Warning::must;
+  if (e.decision == Decision::filtered && row.off != PmuOff::msr_filter) return Warning::must;
   return row.guest == GuestPmu::v2 && e.refused_lines.most > 0 ? Warning::may : Warning::never;
 }
 

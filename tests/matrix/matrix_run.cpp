@@ -114,6 +114,7 @@ VmmConfig Run::config() const {
   config.vcpus = kVcpus;
   config.irqchip = row_.irqchip();
   config.batch = row_.batch;
+  config.guest_pmu = row_.guest_pmu();
   config.cpuid = CpuidModel::parse(row_.cpuid_model()).value();
   if (row_.has_plugin()) config.plugins.push_back({plugin_, row_.options()});
   return config;
