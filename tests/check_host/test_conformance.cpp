@@ -3,7 +3,9 @@
 // host_conformance.so and its judge on hosts that keep the rules: one of the tests' own that has
 // everything, and the three of this project.
 #include <fcntl.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
+#include <vmm/kvm_uapi.h>
 
 #include <boost/test/data/monomorphic.hpp>
 #include <boost/test/data/test_case.hpp>
@@ -158,6 +160,30 @@ ProcessResult preloaded(Device device, const std::string& options, const std::st
 const std::string kReset = " sregs:0:reset regs:0:reset mp:0 ";
 const std::string kStart = " vm vcpu:0 cpuid:0 run:0 " + kReset + " run:0 " + kReset;
 
+/// Seen on a nested KVM (kvm_pvm): KVM_GET_CPUID2 shows bits that KVM_SET_CPUID2 did not set. Asked
+/// without any host of plugins between, with the bit that the recorder hides (leaf 1, ECX, RDRAND).
+bool kvm_shows_what_was_not_set() {
+  struct {
+    vmm_kvm_cpuid2_header header{1, 0};
+    kvm_cpuid_entry2 entry{};
+  } set;
+  set.entry.function = 1;
+  struct {
+    vmm_kvm_cpuid2_header header{256, 0};
+    kvm_cpuid_entry2 entries[256]{};
+  } got;
+  const int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+  const int vm = ioctl(kvm, KVM_CREATE_VM, 0);
+  const int vcpu = ioctl(vm, KVM_CREATE_VCPU, 0);
+  const bool asked =
+      ioctl(vcpu, VMM_KVM_SET_CPUID2, &set) == 0 && ioctl(vcpu, VMM_KVM_GET_CPUID2, &got) == 0;
+  for (const int fd : {vcpu, vm, kvm}) close(fd);
+  BOOST_REQUIRE(asked);
+  for (uint32_t i = 0; i < got.header.nent; ++i)
+    if (got.entries[i].function == 1) return (got.entries[i].ecx & uint32_t{1} << 30) != 0;
+  return false;
+}
+
 void check_preload_host(Device device) {
   const RuleReport report = judge_runs([&](const std::string& options) {
     return preloaded(device, options,
@@ -170,8 +196,7 @@ void check_preload_host(Device device) {
     absent.erase(7);
     failed.insert(7);
   }
-  // seen on a nested KVM (kvm_pvm): KVM_GET_CPUID2 shows bits that KVM_SET_CPUID2 did not set
-  if (device == Device::real && rules_with(report, Verdict::fail).count(75) != 0) {
+  if (device == Device::real && kvm_shows_what_was_not_set()) {
     std::printf("VMM-75 is not judged: KVM_GET_CPUID2 of this KVM shows what was not set\n");
     failed.insert(75);
   }

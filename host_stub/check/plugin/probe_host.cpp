@@ -115,7 +115,12 @@ struct ProbeHost::Thunks {
     if (!me.may_call("get_cpuid", false, false)) return -ENOENT;
     if (me.check_vm("get_cpuid", vm) == nullptr) return -ENOENT;
     if (vcpu != nullptr && me.check_vcpu("get_cpuid", vcpu) == nullptr) return -ENOENT;
-    return me.knows_cpuid ? me.tell_cpuid(leaf, subleaf, registers) : -ENOENT;
+    if (!me.knows_cpuid || me.tell_cpuid(leaf, subleaf, registers) != 0) return -ENOENT;
+    const std::lock_guard lock(me.hidden_mutex_);
+    for (const auto& [hiding_vm, bits] : me.hidden_)
+      if (hiding_vm == vm && bits.leaf == leaf && bits.subleaf == subleaf)
+        registers[bits.reg] &= ~bits.mask;
+    return 0;
   }
 
   static int32_t deny_msrs(void* ctx, vmm_vm_handle vm, const vmm_msr_range* ranges,
@@ -141,8 +146,10 @@ struct ProbeHost::Thunks {
     ProbeHost& me = self(ctx);
     ++me.hide_calls;
     if (!me.may_call("hide_cpuid", false, false)) return -EINVAL;
-    if (running->function != kVmCreated)
+    if (running->function != kVmCreated) {
       me.findings_.fail(76, "hide_cpuid called in {}", running->function);
+      return -EINVAL;
+    }
     if (me.check_vm("hide_cpuid", vm) == nullptr) return -EINVAL;
     if (bits == nullptr || count == 0) {
       me.findings_.fail(76, "hide_cpuid without a bit");
@@ -154,7 +161,13 @@ struct ProbeHost::Thunks {
                         one.reg, one.mask);
       return -EINVAL;
     }
-    return 0;
+    try {
+      const std::lock_guard lock(me.hidden_mutex_);
+      for (const vmm_cpuid_bits& one : std::span(bits, count)) me.hidden_.emplace_back(vm, one);
+      return 0;
+    } catch (const std::bad_alloc&) {
+      return -ENOSPC;
+    }
   }
 
   static int32_t get_supported_cpuid(void* ctx, vmm_vm_handle vm, uint32_t leaf, uint32_t subleaf,

@@ -18,8 +18,10 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "check/plugin/findings.hpp"
@@ -122,6 +124,10 @@ class ProbeHost {
   std::array<uint32_t, 64> vcpu_requests{};
 
  private:
+  /// What get_cpuid does not show, of all VMs.
+  std::mutex hidden_mutex_;
+  std::vector<std::pair<vmm_vm_handle, vmm_cpuid_bits>> hidden_;
+
   struct Handle {
     std::atomic<bool> valid{false};
     const Machine* vm = nullptr;
