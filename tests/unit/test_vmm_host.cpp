@@ -270,12 +270,14 @@ BOOST_AUTO_TEST_CASE(a_full_batch_falls_back_to_the_plugins_own_ioctl) {
   vmm.start();
   BOOST_TEST(vmm.reset(0) == 0);
   vmm.write(0, 0xc0010200, 0x530076);
-  std::array<vmm_msr, 2> batch{};
+  std::array<vmm_msr, 13> batch{};  // one more than the VMM says
   batch[0] = {0x10, 0, 1};
+  constexpr uint32_t kCapacity = 12;
   uint32_t count = 1;
-  BOOST_TEST(
-      vmm_host_vcpu_reset_batch(vmm.vm, 0, kFirstVcpuFd, batch.data(), batch.size(), &count) == 0);
+  BOOST_TEST(vmm_host_vcpu_reset_batch(vmm.vm, 0, kFirstVcpuFd, batch.data(), kCapacity, &count) ==
+             0);
   BOOST_TEST(count == 1U);
+  BOOST_TEST(batch[12].index == 0U);
   BOOST_TEST(vmm.read(0, 0xc0010200) == 0U);
 }
 
