@@ -11,6 +11,7 @@
 #include <tl/expected.hpp>
 #include <vector>
 
+#include "host_kit/hidden_cpuid.hpp"
 #include "tool/kvm.hpp"
 
 namespace svm_pmu::tool {
@@ -25,6 +26,9 @@ class Cpuid {
 
   /// KVM_SET_CPUID2 on a vCPU: 0 or -errno.
   int32_t apply(Vcpu& vcpu) const;
+
+  /// Clears what a plugin hides.
+  void hide(const host_kit::HiddenCpuid& hidden) { hidden.clear_in(entries_); }
 
   /// Zeros for a leaf that is not there.
   CpuidAnswer lookup(uint32_t leaf, uint32_t subleaf) const;

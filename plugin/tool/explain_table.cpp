@@ -151,7 +151,8 @@ void refine_not_available(std::string_view line, Explanation& explanation) {
   if (holds(line, "core perfctr"))
     explanation.details.emplace_back(
         "The guest's CPUID still says PerfCtrExtCore (\"core perfctr\"): harmless to Linux; a "
-        "driver that trusts CPUID may take #GP. '-cpu ...,-perfctr-core' hides it.");
+        "driver that trusts CPUID may take #GP. svm_pmu hides it where it switches the vPMU off "
+        "(pmu-cpuid=auto or hide); without it '-cpu ...,-perfctr-core' does.");
 }
 
 // ---- the table ---------------------------------------------------------------------------------
@@ -242,10 +243,14 @@ constexpr LogMessage kMessages[] = {
      "cpu->kvm_msr_buf->nmsrs' failed\"). For one of AMD's PMU: QEMU 11 "
      "and later takes this VM to have a PMU, since PerfCtrExtCore is still in CPUID, while its "
      "vPMU was switched off.",
-     "Tell QEMU as well: '-cpu host,pmu=off', or '-cpu host,-perfctr-core'.", refine_failed_msr},
+     "Leave svm_pmu's pmu-cpuid at auto, which hides PerfCtrExtCore; or tell QEMU as well: "
+     "'-cpu host,pmu=off', or '-cpu host,-perfctr-core'.",
+     refine_failed_msr},
     {"failed to get MSR", nullptr, "QEMU's", Verdict::may_be,
      "KVM refused a register that QEMU read, and QEMU aborts. See \"failed to set MSR\".",
-     "Tell QEMU as well: '-cpu host,pmu=off', or '-cpu host,-perfctr-core'.", refine_failed_msr},
+     "Leave svm_pmu's pmu-cpuid at auto, which hides PerfCtrExtCore; or tell QEMU as well: "
+     "'-cpu host,pmu=off', or '-cpu host,-perfctr-core'.",
+     refine_failed_msr},
     {"kvm_get_vcpu failed", "Device or resource busy", "QEMU's", Verdict::not_this,
      "KVM_CREATE_VCPU gave EBUSY: this host mediates the vPMU (kvm_amd.enable_mediated_pmu) and "
      "its "

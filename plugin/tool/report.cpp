@@ -96,7 +96,9 @@ std::string outcome_of(const Trial& t) {
 }
 
 std::string trial_text(const Trial& t) {
-  std::string out = fmt::format("  {}\n", t.options);
+  const bool follows = t.options.find("pmu-cap-disabled=auto") != std::string::npos;
+  std::string out =
+      fmt::format("  {}{}\n", t.options, follows ? " (a VM whose VMM was told pmu=off)" : "");
   for (const PluginLine& line : t.lines)
     out += wrapped(fmt::format("      {}: ", host_kit::log_level_name(line.level)), 8, line.text);
   return out + wrapped("      ", 8, outcome_of(t));

@@ -20,7 +20,8 @@ namespace {
 
 class TrialHost final : public host_kit::Host {
  public:
-  TrialHost(const Cpuid& cpuid, std::vector<PluginLine>& lines) : cpuid_(cpuid), lines_(lines) {}
+  TrialHost(Cpuid& cpuid, std::vector<PluginLine>& lines)
+      : supported_(cpuid), cpuid_(cpuid), lines_(lines) {}
 
   static vmm_vm_handle handle(Vm& vm) { return reinterpret_cast<vmm_vm_handle>(&vm); }
   static vmm_vcpu_handle handle(Vcpu& vcpu) { return reinterpret_cast<vmm_vcpu_handle>(&vcpu); }
@@ -40,13 +41,31 @@ class TrialHost final : public host_kit::Host {
     std::ranges::copy(cpuid_.lookup(leaf, subleaf), registers.begin());
     return 0;
   }
+  bool has_cpuid_hiding() const noexcept override { return true; }
+  int32_t hide_cpuid(vmm_vm_handle, std::span<const vmm_cpuid_bits> bits) noexcept override;
+  int32_t get_supported_cpuid(vmm_vm_handle, uint32_t leaf, uint32_t subleaf,
+                              std::span<uint32_t, 4> registers) noexcept override {
+    std::ranges::copy(supported_.lookup(leaf, subleaf), registers.begin());
+    return 0;
+  }
+  uint32_t guest_pmu_wanted(vmm_vm_handle) noexcept override { return VMM_GUEST_PMU_OFF; }
   bool has_msr_filter() const noexcept override { return true; }
   int32_t deny_msrs(vmm_vm_handle vm, std::span<const vmm_msr_range> ranges) noexcept override;
 
  private:
-  const Cpuid& cpuid_;
+  const Cpuid supported_;
+  Cpuid& cpuid_;  ///< the guest's
   std::vector<PluginLine>& lines_;
 };
+
+int32_t TrialHost::hide_cpuid(vmm_vm_handle, std::span<const vmm_cpuid_bits> bits) noexcept try {
+  host_kit::HiddenCpuid hidden;
+  const int32_t result = hidden.add(bits);
+  if (result == 0) cpuid_.hide(hidden);
+  return result;
+} catch (const std::bad_alloc&) {
+  return -ENOSPC;
+}
 
 int32_t TrialHost::deny_msrs(vmm_vm_handle vm, std::span<const vmm_msr_range> ranges) noexcept {
   if (vm_ioctl(vm, KVM_CHECK_EXTENSION, reinterpret_cast<void*>(KVM_CAP_X86_MSR_FILTER)) <= 0)
@@ -89,7 +108,7 @@ Trial try_plugin(Kvm& kvm, const host_kit::PluginLibrary& plugin, const std::str
     trial.error = std::move(why);
     return trial;
   };
-  const auto cpuid = Cpuid::supported(kvm);
+  auto cpuid = Cpuid::supported(kvm);
   if (!cpuid) return refused(-EIO, cpuid.error());
   TrialHost host(*cpuid, trial.lines);
   const auto instance =

@@ -4,7 +4,9 @@
 // it would do to a VMM's, and what it says meanwhile.
 //
 // The VM's host is as the preload host is (vmm-run): it has an MSR filter of its own, knows the
-// guest's CPUID, and makes vCPUs with an in-kernel interrupt controller.
+// guest's CPUID and hides bits of it, and makes vCPUs with an in-kernel interrupt controller. Its
+// VMM was told that the guest is to have no PMU (pmu=off), which is what pmu-cap-disabled=auto asks
+// for.
 #pragma once
 
 #include <array>
@@ -21,11 +23,12 @@
 namespace svm_pmu::tool {
 
 /// The settings that are tried where nobody names one.
-inline constexpr std::array<const char*, 4> kSettings{{
+inline constexpr std::array<const char*, 5> kSettings{{
     "pmu-cap-disabled=off",
     "pmu-cap-disabled=on,pmu-off-method=auto",
     "pmu-cap-disabled=on,pmu-off-method=cap",
     "pmu-cap-disabled=on,pmu-off-method=msr-filter",
+    "pmu-cap-disabled=auto",
 }};
 
 /// A line of the plugin's.
