@@ -37,7 +37,7 @@ class Case:
         self.name, self._row = name, row
         self.shows = row["shows"]
         self.short = row.getboolean("short")
-        self.needs_sid = row["qemu"] == "sid"
+        self.suite = "" if row["qemu"] == "this" else row["qemu"]
 
     def is_for(self, tags):
         return _for_host(self._row["hosts"], tags)
@@ -54,8 +54,8 @@ class Case:
         row = self._row
         vmm_run = "/build/host_preload/vmm-run"
         start = []
-        if self.needs_sid:
-            start, vmm_run = ["chroot", "/sid"], "/product/vmm-run"
+        if self.suite:
+            start, vmm_run = ["chroot", f"/{self.suite}"], "/product/vmm-run"
         if plugin:
             options = f"{plugin},log-level=info" + (row["options"] and "," + row["options"])
             start += [vmm_run, "--log", "stderr", "--plugin", options, "--"]

@@ -122,16 +122,16 @@ def run_cases(given, host, runs):
     chosen = {case for case, _ in runs}
     kernels = {case.guest_kernel() for case in chosen} | {"6.1"}
     host.prepare(given.folder, sorted(kernels))
-    sid = None
-    if any(case.needs_sid for case in chosen):
-        hosts.script("sid_qemu.sh", given.folder, given.build)
-        sid = given.folder / "sid/root.cpio"
+    roots = []
+    for suite in sorted({case.suite for case in chosen if case.suite}):
+        hosts.script("other_qemu.sh", given.folder, given.build, suite)
+        roots.append(given.folder / suite / "root.cpio")
     plan = ". /lib.sh\nhost_facts\n" + "".join(
         case.command(side) + "\n" for case, side in runs)
     print(f"== {host}", flush=True)
     results, crashes = {}, collections.Counter()
     progress = Progress()
-    with Machine(host, given.folder, given.build, sid=sid) as machine:
+    with Machine(host, given.folder, given.build, roots=roots) as machine:
         begin = time.monotonic()
         for _ in range(2 * hosts.TRIES):
             status, text = machine.run(plan, done=[f"{case.name} {side}" for case, side in results],

@@ -107,11 +107,11 @@ def pack(folder, archive):
 class Machine:
     """A host with the product in it; boots for each plan, and ends with the "with" block."""
 
-    def __init__(self, host, folder, build, tests=False, sid=None, limit=3600):
+    def __init__(self, host, folder, build, tests=False, roots=(), limit=3600):
         if room_in_memory() < 1:
             raise CannotBeDone(f"a host takes {MEMORY} MiB of memory, so much is not free")
         self._host, self._folder, self._limit = host, folder, limit
-        self._build, self._tests, self._sid = build, tests, sid
+        self._build, self._tests, self._roots = build, tests, roots
         self._process, self._stopped = None, ""
         self.console = ""
 
@@ -144,8 +144,8 @@ class Machine:
         (extra / "plan.sh").write_text(plan)
         (extra / "done").write_text("".join(name + "\n" for name in done))
         shutil.copy(self._work / "root.cpio", initrd)
-        if self._sid:
-            with open(initrd, "ab") as out, open(self._sid, "rb") as archive:
+        for root in self._roots:
+            with open(initrd, "ab") as out, open(root, "rb") as archive:
                 shutil.copyfileobj(archive, out)
         pack(extra, initrd)
 

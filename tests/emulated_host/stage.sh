@@ -17,6 +17,7 @@ not_there='^bench/|^e2e/(exit_rate|ioctl_cost|.*_other_qemu)'
 facts='-- ctest --test-dir build/release -R ^facts_device/ --output-on-failure -V'
 parts=(
   "cases-6.12 --case defaults --case off --case off-filter --case off-auto
+    --case auto-silent
     --case verify --case smp2 --case nmi"
   "cases-6.12-more --case sid-qemu --case sid-off --case hotplug --case migration --case kdump"
   "kvm-tests -- ctest --test-dir build/release -L kvm --output-on-failure -E $not_there"
