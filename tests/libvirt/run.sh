@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Domains of a real libvirtd with the preload host, by each way that the preload host's README names:
 #   bash tests/libvirt/run.sh BUILD_FOLDER [WAY...]
-# Ways: environment emulator host divert hook; all if none is given.
+# Ways: environment emulator host divert hook status; all if none is given.
 # Domains are of type kvm where /dev/kvm opens. Elsewhere, and with SVM_PMU_LIBVIRT_TYPE=qemu, they
 # are emulated and /dev/kvm is hidden: then it is seen that the library is in the process and does
 # not disturb; no VM of KVM is there to be fixed.
@@ -18,7 +18,7 @@ skip() {
 here=$(cd "$(dirname "$0")" && pwd)
 build=$(realpath "${1:?usage: run.sh BUILD_FOLDER [WAY...]}")
 shift
-all_ways=(environment emulator host divert hook)
+all_ways=(environment emulator host divert hook status)
 ways=("$@")
 ((${#ways[@]})) || ways=("${all_ways[@]}")
 
@@ -61,7 +61,7 @@ mkdir -p /var/lib/libvirt/{images,qemu} /etc/libvirt/hooks
 # where QEMU's user can read them
 files=$state/files
 mkdir -m 755 "$files"
-cp "$build"/host_preload/{libvmm_preload.so,vmm-run} "$build/plugin/svm_pmu.so" "$files"
+cp "$build"/host_preload/{libvmm_preload.so,vmm-run} "$build"/plugin/{svm_pmu.so,tool/svm-pmu} "$files"
 library=$files/libvmm_preload.so
 plugin=svm_pmu.so # found beside the library
 vmm_run=$files/vmm-run
@@ -136,7 +136,7 @@ stop_libvirtd() {
 }
 
 # ---- domains
-define() { # NAME [EMULATOR [XML]]
+define() { # NAME [EMULATOR [XML [FEATURES]]]
   local namespace=
   [[ -z ${3:-} ]] || namespace="xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'"
   cat >"$state/$1.xml" <<END
@@ -145,7 +145,7 @@ define() { # NAME [EMULATOR [XML]]
   <memory unit='MiB'>64</memory>
   <vcpu>1</vcpu>
   <os><type arch='x86_64' machine='pc'>hvm</type></os>
-  <features><acpi/></features>
+  <features><acpi/>${4:-}</features>
   <cpu mode='custom' match='exact' check='none'><model fallback='forbid'>qemu64</model></cpu>
   <devices>
     <emulator>${2:-$qemu}</emulator>
@@ -328,6 +328,44 @@ way_hook() {
     chmod 755 "$library"
   fi
   rm /etc/libvirt/hooks/qemu.d/svm-pmu
+}
+
+# svm-pmu status tells apart: a domain without PMU, one with, and one that runs without the library
+# because its user may not read it
+way_status() {
+  [[ $type == kvm ]] || { echo "status: not run: no domain of type kvm"; start_libvirtd; return; }
+  options=pmu-cap-disabled=auto whole_host
+  start_libvirtd LD_PRELOAD="$library"
+  define off "$qemu" '' "<pmu state='off'/>"
+  define on
+  define forgotten "$qemu" "<qemu:commandline><qemu:env name='LD_PRELOAD' value=''/></qemu:commandline>"
+  virsh start off || fail "start off"
+  virsh start on || fail "start on"
+  status_of 0 && expect_status off yes && expect_status on yes
+  if [[ $user != root ]]; then # ld.so ignores what it may not open
+    chmod 600 "$library"
+    define unreadable
+    virsh start unreadable || fail "start unreadable"
+    chmod 755 "$library"
+    status_of 1 && expect_status unreadable no
+    virsh destroy unreadable
+  fi
+  virsh start forgotten || fail "start forgotten"
+  status_of 1 && expect_status off yes && expect_status on yes && expect_status forgotten no
+  cat "$state/status"
+}
+status_of() { # EXIT_STATUS: asks, of all VMs of these name spaces
+  local status=0
+  "$files/svm-pmu" status --require-plugin >"$state/status" || status=$?
+  "$files/svm-pmu" status --require-plugin --json >"$state/status.json" || true
+  ((status == $1)) || { fail "svm-pmu status ended with $status, not $1"; cat "$state/status"; return 1; }
+}
+expect_status() { # NAME yes|no; a host that has neither bug says not-needed for yes
+  python3 -c 'import json, sys
+vms = {vm["name"]: vm["protected"] for vm in json.load(open(sys.argv[1]))["vms"]}
+said = "yes" if vms.get(sys.argv[2]) == "not-needed" else vms.get(sys.argv[2])
+sys.exit(0 if said == sys.argv[3] else f"{sys.argv[2]}: {vms}")' \
+    "$state/status.json" "$1" "$2" || fail "svm-pmu status has $1 not as '$2'"
 }
 
 for each in "${ways[@]}"; do
