@@ -28,6 +28,11 @@ struct Reset {
     vm.host.log(VMM_LOG_ERROR, line);
     if (result == 0) result = code;
   }
+
+  /// GLOBAL_CTL has two places in a plan: what became of its last write counts.
+  void note(uint32_t index, bool is_absent) noexcept {
+    absent = is_absent ? absent | msr_bit(index) : absent & ~msr_bit(index);
+  }
 };
 
 /// `entries` have flags 0: they are what KVM takes, byte for byte.
@@ -52,40 +57,59 @@ bool is_extra(const Reset& reset, uint32_t index) noexcept {
   return kLayouts[reset.vm.layout_of(reset.vcpu.index, reset.vcpu.handle)].is_beyond_cpuid(index);
 }
 
-/// Looks at a register whose write KVM refused.
-///
-/// KVM answers the same each time, so a register that refuses both ways twice is not there. The
-/// second round costs nothing that matters (once a VM and register) and keeps a hiccup of whatever
-/// stands between plugin and kernel from being taken for "not there" for the rest of the VM's life.
-void examine_refused(Reset& reset, const vmm_msr& wanted) noexcept {
-  constexpr int kRounds = 2;
+/// KVM's answer for one register; failed: the ioctl itself, logged as the reset's failure.
+enum class Answer : uint8_t { taken, refused, failed };
+
+Answer write_one(Reset& reset, const vmm_msr& entry) noexcept {
   kvm::MsrRequest request;
-  reset.absent &= ~msr_bit(wanted.index);  // of GLOBAL_CTL's two places the later look counts
+  fill(request, {&entry, 1});
+  const int32_t set = kvm::set_msrs(reset.vm.host, reset.vcpu.handle, request);
+  if (set < 0) reset.failed(set, ioctl_failed("KVM_SET_MSRS", entry.index, 1, set));
+  return set < 0 ? Answer::failed : set == 1 ? Answer::taken : Answer::refused;
+}
+
+/// `value` is what was read, where the answer is `taken`.
+Answer read_one(Reset& reset, uint32_t index, uint64_t& value) noexcept {
+  const vmm_msr entry{index, 0, 0};
+  kvm::MsrRequest request;
+  fill(request, {&entry, 1});
+  const int32_t got = kvm::get_msrs(reset.vm.host, reset.vcpu.handle, request);
+  if (got < 0) reset.failed(got, ioctl_failed("KVM_GET_MSRS", index, 1, got));
+  value = request.entries[0].data;
+  return got < 0 ? Answer::failed : got == 1 ? Answer::taken : Answer::refused;
+}
+
+/// KVM answers the same each time, so a register that refuses both ways twice is not there. The
+/// second round costs nothing that matters (once per VM and register) and keeps a hiccup of
+/// whatever stands between plugin and kernel from being taken for "not there" for the rest of the
+/// VM's life.
+constexpr int kRounds = 2;
+
+/// Is a register whose write KVM refused not there at all? If it is there, and keeps another value
+/// than the wanted one, the reset has failed.
+bool is_absent(Reset& reset, const vmm_msr& wanted) noexcept {
   for (int round = 0; round < kRounds; ++round) {
-    fill(request, {&wanted, 1});
-    const int32_t got = kvm::get_msrs(reset.vm.host, reset.vcpu.handle, request);
-    if (got < 0) return reset.failed(got, ioctl_failed("KVM_GET_MSRS", wanted.index, 1, got));
-    const uint64_t value = request.entries[0].data;
-    const bool right = got == 1 && value == wanted.value;
+    uint64_t value = 0;
+    const Answer read = read_one(reset, wanted.index, value);
+    if (read == Answer::failed) return false;
+    const bool right = read == Answer::taken && value == wanted.value;
     // what the guest's CPUID does not promise may read 0 and refuse even that: it holds nothing
-    if (right && !is_extra(reset, wanted.index)) return;
-    fill(request, {&wanted, 1});
-    const int32_t set = kvm::set_msrs(reset.vm.host, reset.vcpu.handle, request);
-    if (set < 0) return reset.failed(set, ioctl_failed("KVM_SET_MSRS", wanted.index, 1, set));
-    if (set == 1) return;
-    if (got == 0 || right) continue;
+    if (right && !is_extra(reset, wanted.index)) return false;
+    if (write_one(reset, wanted) != Answer::refused) return false;
+    if (read == Answer::refused || right) continue;
     // A live GLOBAL_CTL takes any value and drops what it does not have. One that reads 0 and takes
     // nothing but 0 is only KVM's answer for a register that it lists and this guest lacks.
     if (wanted.index == amd::kGlobalCtl && value == 0) continue;
     Text what;
     what << "KVM_SET_MSRS refuses " << Hex{wanted.index, 8} << " = " << Hex{wanted.value}
          << "; it keeps " << Hex{value};
-    return reset.failed(-EIO, what);
+    reset.failed(-EIO, what);
+    return false;
   }
-  reset.absent |= msr_bit(wanted.index);
+  return true;
 }
 
-/// Writes all entries, going on behind each that KVM refuses.
+/// Writes all entries, going on after each that KVM refuses.
 void write(Reset& reset, std::span<const vmm_msr> entries) noexcept {
   kvm::MsrRequest request;
   while (!entries.empty()) {
@@ -94,14 +118,13 @@ void write(Reset& reset, std::span<const vmm_msr> entries) noexcept {
     if (taken < 0)
       return reset.failed(
           taken, ioctl_failed("KVM_SET_MSRS", entries.front().index, entries.size(), taken));
-    // GLOBAL_CTL has two places: refused at the first for whatever reason, it is there if the
-    // second takes it
     const auto done = static_cast<std::size_t>(taken);
     if (reset.absent != 0)
-      for (const vmm_msr& entry : entries.first(done)) reset.absent &= ~msr_bit(entry.index);
+      for (const vmm_msr& entry : entries.first(done)) reset.note(entry.index, false);
     entries = entries.subspan(done);
     if (entries.empty()) return;
-    examine_refused(reset, entries.front());
+    const vmm_msr& refused = entries.front();
+    reset.note(refused.index, is_absent(reset, refused));
     entries = entries.subspan(1);
   }
 }
@@ -137,7 +160,7 @@ void verify(Reset& reset, std::span<const vmm_msr> written) noexcept {
   }
 }
 
-/// Remembers what KVM does not have and says so, once a VM.
+/// Remembers what KVM does not have and says so, once per VM.
 void learn(Reset& reset, LayoutId id, std::span<const vmm_msr> written) noexcept {
   if (reset.absent == 0) return;  // as a rule: then nothing that vCPUs share is written
   const Layout& layout = kLayouts[id];
@@ -178,25 +201,19 @@ int32_t carry_out(Reset& reset, LayoutId layout, std::span<const vmm_msr> entrie
 }
 
 /// Is the vPMU off, as vm_created left it? A counter that is written and read back tells: where KVM
-/// has it off the counter reads 0, or refuses both ways, twice (see examine_refused). No perf event
-/// is made, since no selector is enabled; a host's kernel log may get one line of an ignored write.
-/// The reset that follows a live answer clears the counter. Once a VM: after its first vCPU nothing
-/// can switch the vPMU.
+/// has it off the counter reads 0, or refuses both ways. No perf event is made, since no selector
+/// is enabled; a host's kernel log may get one line of an ignored write. The reset that follows a
+/// live answer clears the counter. Once per VM: after its first vCPU nothing can switch the vPMU.
 Vm::Look look_at_counter(Reset& reset) noexcept {
   constexpr vmm_msr kProbe{amd::kPerfCtr0, 0, 1};
-  constexpr int kRounds = 2;
-  kvm::MsrRequest request;
   for (int round = 0; round < kRounds; ++round) {
-    fill(request, {&kProbe, 1});
-    const int32_t set = kvm::set_msrs(reset.vm.host, reset.vcpu.handle, request);
-    if (set < 0) reset.failed(set, ioctl_failed("KVM_SET_MSRS", kProbe.index, 1, set));
-    fill(request, {&kProbe, 1});
-    const int32_t got = kvm::get_msrs(reset.vm.host, reset.vcpu.handle, request);
-    if (got < 0) reset.failed(got, ioctl_failed("KVM_GET_MSRS", kProbe.index, 1, got));
-    if (set < 0 || got < 0) return Vm::Look::due;
-    if (got == 1 && request.entries[0].data == kProbe.value) return Vm::Look::live;
-    if (set == 1 && got == 1) return Vm::Look::off;
-    if (set == 1 || got == 1) return Vm::Look::due;
+    uint64_t value = 0;
+    const Answer written = write_one(reset, kProbe);
+    const Answer read = read_one(reset, kProbe.index, value);
+    if (written == Answer::failed || read == Answer::failed) return Vm::Look::due;
+    if (read == Answer::taken && value == kProbe.value) return Vm::Look::live;
+    if (written != read) return Vm::Look::due;
+    if (written == Answer::taken) return Vm::Look::off;
   }
   return Vm::Look::off;
 }
