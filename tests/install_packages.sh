@@ -9,7 +9,7 @@ set -euo pipefail
 build_packages=(
   g++ cmake ninja-build
   libboost-program-options-dev libboost-test-dev libexpected-dev libfmt-dev nlohmann-json3-dev
-  linux-libc-dev
+  libbenchmark-dev linux-libc-dev
 )
 emulated_host_packages=(
   qemu-system-x86 seabios ipxe-qemu busybox-static cpio xz-utils patch python3 strace qemu-utils
@@ -20,7 +20,7 @@ test_packages=(
   git clang clang-format-14 clang-tidy-14 cppcheck shellcheck
   gcc-multilib binutils python3 qemu-system-x86 qemu-utils valgrind
   libvirt-daemon-system libvirt-clients
-  abigail-tools libbenchmark-dev strace
+  abigail-tools strace
   help2man mandoc man-db groff-base dpkg-dev make pkg-config
 )
 
