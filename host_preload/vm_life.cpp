@@ -117,6 +117,7 @@ void VmLife::say_ready(const Vm& vm) {
   for (const PluginView& plugin : vm.plugins) {
     plugins += (plugins.empty() ? "" : ", ") + std::string(plugin.instance->name()) + " " +
                plugin.instance->version();
+    if (const std::string state = plugin.vm->state(); !state.empty()) plugins += ": " + state;
   }
   log_.event(kLogNotice, R"(vm_ready vm=%d name="%s" plugins="%s")", vm.number,
              loading_.vm_name().c_str(), plugins.c_str());

@@ -24,11 +24,11 @@ po::options_description description_of(Wanted& wanted) {
   po::options_description d("svm-pmu status: which VMs of this host are protected");
   // clang-format off
   d.add_options()
-    ("format", po::value(&wanted.format)->default_value("text")->value_name("FORMAT"),
-     "text, json or prometheus")
+    ("format", po::value(&wanted.format)->default_value("text")->value_name("text|json|prometheus"),
+     "text, json or prometheus (for the textfile collector of node_exporter)")
     ("json", po::bool_switch(&wanted.json), "as --format=json")
     ("require-plugin", po::bool_switch(&wanted.require_plugin),
-     "a VM without the plugin is not protected, on a host that has neither bug as well")
+     "a VM without the plugin is not protected, not even on a host that has neither bug")
     ("help", po::bool_switch(&wanted.help), "this text");
   // clang-format on
   return d;
@@ -39,9 +39,10 @@ constexpr const char* kNotes =
     "without libvmm_preload.so or svm_pmu, if resets failed, or if its VMM was told that the "
     "guest\n"
     "has no PMU (pmu=off, -pmu) and the guest has one. A VMM that has the fixes itself cannot be\n"
-    "told from outside: it counts as not protected. RESETS counts calls of vcpu_reset, one a "
-    "vCPU.\n"
-    "Other users' processes are seen by root only.\n\n"
+    "told from outside: it counts as not protected. RESETS counts calls of vcpu_reset, one per\n"
+    "vCPU and reset.\n"
+    "Only root sees the processes of other users. Run it on the host: there it sees VMMs in\n"
+    "containers, too; in a container it sees those of this container only.\n\n"
     "Exit status: 0 all are protected, or there is none; 1 some are not; 3 something could not be\n"
     "looked at; 2 usage.\n";
 

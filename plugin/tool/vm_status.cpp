@@ -38,16 +38,14 @@ VmStatus without_page(const VmmProcess& process) {
   VmStatus vm = status_of(process);
   if (process.library)
     set(vm, Protection::unknown,
-        "libvmm_preload.so is loaded and has published nothing: an older version, or the VMM "
-        "closed "
-        "the descriptor");
+        "libvmm_preload.so is loaded and has published nothing: it is an older version, or the VMM "
+        "closed the descriptor");
   else if (process.plugin)
     set(vm, Protection::unknown, "the VMM loads svm_pmu.so itself and publishes nothing");
   else if (process.library_asked)
     set(vm, Protection::no,
         "libvmm_preload.so was asked for and is not loaded: can the VMM's user read it, do "
-        "AppArmor "
-        "and SELinux let it be mapped?");
+        "AppArmor and SELinux let it be mapped?");
   else
     set(vm, Protection::no, "libvmm_preload.so is not loaded");
   return vm;
@@ -108,6 +106,10 @@ std::string unreadable_text(const HostStatus& status) {
       status.unreadable);
 }
 
+constexpr const char* kHidden =
+    "/proc does not list all processes (hidepid=) or is not mounted: there may be VMs that are not "
+    "seen; root sees all.";
+
 constexpr const char* kToldWords[] = {"unsaid", "off", "on"};  // by GuestPmu
 
 }  // namespace
@@ -118,7 +120,7 @@ const char* protection_word(Protection protection) {
 }
 
 HostStatus judge(const Scan& scan, bool require_plugin) {
-  HostStatus status{scan.host, {}, scan.unreadable};
+  HostStatus status{scan.host, {}, scan.unreadable, scan.hidden};
   for (const VmmProcess& process : scan.processes) add_process(process, status);
   if (scan.host.affected() || require_plugin) return status;
   for (VmStatus& vm : status.vms) {
@@ -130,8 +132,9 @@ HostStatus judge(const Scan& scan, bool require_plugin) {
 
 int exit_status(const HostStatus& status) {
   if (count(status, Protection::no) != 0) return kExitWrong;
-  const bool needed = count(status, Protection::unknown) != 0 || status.unreadable != 0;
-  return needed ? kExitUnknown : kExitGood;
+  const bool all_known =
+      count(status, Protection::unknown) == 0 && status.unreadable == 0 && !status.hidden;
+  return all_known ? kExitGood : kExitUnknown;
 }
 
 // ---- for people --------------------------------------------------------------------------------
@@ -158,6 +161,7 @@ std::string text_of(const HostStatus& status, bool colour) {
                    fmt::format("This host has neither bug ({}, kvm.enable_pmu {}).",
                                status.host.vendor, status.host.enable_pmu));
   if (status.unreadable != 0) out += wrapped("", 0, unreadable_text(status));
+  if (status.hidden) out += wrapped("", 0, kHidden);
   return out;
 }
 
@@ -165,9 +169,13 @@ std::string text_of(const HostStatus& status, bool colour) {
 
 std::string json_of(const HostStatus& status) {
   using Json = nlohmann::ordered_json;
-  Json out{{"exit_status", exit_status(status)},        {"vendor", status.host.vendor},
-           {"enable_pmu", status.host.enable_pmu},      {"affected", status.host.affected()},
-           {"unreadable_processes", status.unreadable}, {"vms", Json::array()}};
+  Json out{{"exit_status", exit_status(status)},
+           {"vendor", status.host.vendor},
+           {"enable_pmu", status.host.enable_pmu},
+           {"affected", status.host.affected()},
+           {"unreadable_processes", status.unreadable},
+           {"hidden_processes", status.hidden},
+           {"vms", Json::array()}};
   for (const VmStatus& vm : status.vms)
     out["vms"].push_back({{"pid", vm.pid},
                           {"program", vm.program},
@@ -224,7 +232,7 @@ std::string prometheus_of(const HostStatus& status) {
               "1: the VMM was told that the guest has no PMU, and it has one.");
   for (const VmStatus& vm : status.vms)
     out += sample("svm_pmu_vm_believes_off", vm, vm.believes_off ? 1 : 0);
-  out += head("svm_pmu_vcpu_resets_total", "counter", "Resets of vCPUs that plugins were told.");
+  out += head("svm_pmu_vcpu_resets_total", "counter", "Resets of vCPUs that plugins were told of.");
   for (const VmStatus& vm : status.vms)
     if (vm.fd >= 0) out += sample("svm_pmu_vcpu_resets_total", vm, vm.resets);
   out += head("svm_pmu_vcpu_resets_failed_total", "counter", "Those of them that failed.");
@@ -232,6 +240,8 @@ std::string prometheus_of(const HostStatus& status) {
     if (vm.fd >= 0) out += sample("svm_pmu_vcpu_resets_failed_total", vm, vm.failed_resets);
   out += head("svm_pmu_processes_unreadable", "gauge", "Processes that could not be looked at.");
   out += fmt::format("svm_pmu_processes_unreadable {}\n", status.unreadable);
+  out += head("svm_pmu_processes_hidden", "gauge", "1: /proc does not list all processes.");
+  out += fmt::format("svm_pmu_processes_hidden {}\n", status.hidden ? 1 : 0);
   out += head("svm_pmu_status", "gauge", "Exit status of svm-pmu status: 0, 1 or 3.");
   out += fmt::format("svm_pmu_status {}\n", exit_status(status));
   return out;

@@ -37,6 +37,7 @@ struct HostStatus {
   HostFacts host;
   std::vector<VmStatus> vms;
   uint32_t unreadable = 0;
+  bool hidden = false;
 };
 
 /// `require_plugin`: a VM without the plugin is not protected on a host without the bugs, either.

@@ -196,6 +196,9 @@ Scan scan_host(const std::string& root) {
   Scan scan;
   scan.host = host_facts(root);
   std::error_code error;
+  // process 1 is there for whoever may see all; with hidepid=2 (proc(5)) others' are not even
+  // listed
+  scan.hidden = !fs::exists(root + "/proc/1", error);
   for (fs::directory_iterator entries(root + "/proc", error);
        !error && entries != fs::directory_iterator(); entries.increment(error)) {
     VmmProcess process;

@@ -61,6 +61,7 @@ struct Scan {
   HostFacts host;
   std::vector<VmmProcess> processes;  ///< by pid
   uint32_t unreadable = 0;            ///< processes whose descriptors this user may not see
+  bool hidden = false;                ///< /proc does not list all processes (hidepid), or is absent
 };
 
 /// `root`: the folder in which proc and sys are: "" for this machine.

@@ -302,6 +302,10 @@ BOOST_AUTO_TEST_CASE(a_file_that_others_may_write_is_refused) {
   chmod((file + ".d").c_str(), 0775);
   BOOST_TEST(joined(from_file(file).problems) ==
              file + ".d: refused: others than its owner may write it (mode 775)\n");
+  chmod((file + ".d").c_str(), 0755);
+  const std::string drop_in = folder.file("c.conf.d/10.conf", "plugin = b.so\n", 0666);
+  BOOST_TEST(joined(from_file(file).problems) ==
+             drop_in + ": refused: others than its owner may write it (mode 666)\n");
 }
 
 BOOST_AUTO_TEST_CASE(a_file_of_another_user_is_refused) {
@@ -313,6 +317,12 @@ BOOST_AUTO_TEST_CASE(a_file_of_another_user_is_refused) {
   }
   BOOST_TEST(joined(from_file(file).problems) ==
              file + ": refused: it belongs to user 1, not to root\n");
+  BOOST_TEST_REQUIRE(chown(file.c_str(), 0, static_cast<gid_t>(-1)) == 0);
+  std::filesystem::create_directory(file + ".d");
+  const std::string drop_in = folder.file("c.conf.d/10.conf", "plugin = b.so\n");
+  BOOST_TEST_REQUIRE(chown(drop_in.c_str(), 1, static_cast<gid_t>(-1)) == 0);
+  BOOST_TEST(joined(from_file(file).problems) ==
+             drop_in + ": refused: it belongs to user 1, not to root\n");
 }
 
 BOOST_AUTO_TEST_CASE(only_a_regular_file_is_read) {

@@ -720,6 +720,16 @@ BOOST_AUTO_TEST_CASE(svm_pmu_keeps_the_vpmu_off_when_the_vmm_turns_it_on_again) 
 }
 
 SIMULATED_ONLY
+BOOST_AUTO_TEST_CASE(the_line_of_a_vm_says_what_svm_pmu_does_for_it) {
+  const auto line_of = [](const std::string& options) { return play_svm_pmu(" vm", options).err; };
+  const std::string begin = "notice: vm_ready vm=4 name=\"\" plugins=\"svm_pmu ";
+  const std::string off = line_of("pmu-cap-disabled=on");
+  BOOST_TEST(contains(off, begin));
+  BOOST_TEST(contains(off, ": off\"\n"));
+  BOOST_TEST(contains(line_of("pmu-cap-disabled=off"), ": reset\"\n"));
+}
+
+SIMULATED_ONLY
 BOOST_AUTO_TEST_CASE(a_guest_that_svm_pmu_filters_reads_0_from_k7_and_faults_beyond) {
   const std::string options = "pmu-cap-disabled=on,pmu-off-method=msr-filter";
   const std::string start = " vm vcpu:0 cpuid:0 msrs:0:value ";
@@ -883,6 +893,11 @@ BOOST_AUTO_TEST_CASE(the_launcher_judges_the_file) {
   const ProcessResult bad = check("on-error = continue\nplugin = " TEST_PLUGIN "\n\nbogus\n");
   BOOST_TEST(bad.status == 125);
   BOOST_TEST(contains(bad.err, "c.conf:4: 'bogus': use KEY = VALUE"));
+  std::filesystem::create_directory(folder.path() + "/c.conf.d");
+  folder.file("c.conf.d/50.conf", "\nlogs = journal\n");
+  const ProcessResult drop_in = check("plugin = " TEST_PLUGIN "\n");
+  BOOST_TEST(drop_in.status == 125);
+  BOOST_TEST(contains(drop_in.err, "c.conf.d/50.conf:2: 'logs': use plugin"));
 }
 
 NOT_SANITIZED

@@ -79,6 +79,7 @@ class Tree {
     write("/proc/cpuinfo", "processor\t: 0\nvendor_id\t: " + vendor + "\n");
     write("/sys/module/kvm/parameters/enable_pmu", enable_pmu + "\n");
     write("/proc/self-is-no-number/comm", "x\n");
+    write("/proc/1/comm", "init\n");
   }
   Tree(const Tree&) = delete;
   Tree& operator=(const Tree&) = delete;
@@ -238,6 +239,29 @@ BOOST_AUTO_TEST_CASE(the_exit_status_is_that_of_the_worst) {
   BOOST_TEST(text_of(judge(scan, false), false).find("by root") != std::string::npos);
 }
 
+BOOST_AUTO_TEST_CASE(a_proc_that_does_not_list_all_processes_is_told) {
+  const Tree tree;
+  fs::remove_all(tree.root() + "/proc/1");  // hidepid=2
+  const HostStatus status = judge(scan_host(tree.root()), false);
+  BOOST_TEST(exit_status(status) == kExitUnknown);
+  BOOST_TEST(text_of(status, false).find("hidepid") != std::string::npos);
+  BOOST_TEST(nlohmann::json::parse(json_of(status))["hidden_processes"] == true);
+  BOOST_TEST(prometheus_of(status).find("svm_pmu_processes_hidden 1\n") != std::string::npos);
+  BOOST_TEST(exit_status(judge(scan_host(tree.root() + "/no/proc"), false)) == kExitUnknown);
+  tree.vmm(7, {"qemu"}, false);
+  BOOST_TEST(exit_status(judge(scan_host(tree.root()), false)) == kExitWrong);
+}
+
+BOOST_AUTO_TEST_CASE(a_library_that_an_upgrade_replaced_is_seen) {
+  const Tree tree;
+  tree.vmm(7, {"qemu"}, true);
+  tree.publish(7, page_bytes(42, "svm_pmu", "reset", 0));
+  tree.write("/proc/7/maps", "7f r-xp /usr/lib/vmm-preload/libvmm_preload.so (deleted)\n");
+  BOOST_TEST((only_vm(tree).protection == Protection::yes));
+  fs::remove(tree.root() + "/proc/7/fd/512");
+  BOOST_TEST((only_vm(tree).protection == Protection::unknown));
+}
+
 BOOST_AUTO_TEST_CASE(names_of_others_do_not_reach_the_terminal_as_they_are) {
   const Tree tree;
   tree.vmm(7, {"qemu", "-name", "a\x1b[31m\"b\\"}, false);
@@ -305,15 +329,19 @@ BOOST_AUTO_TEST_CASE(what_the_library_writes_is_read) {
 namespace {
 
 /// Runs the small VMM with a VM that was reset, and the tool beside it; the tool's answer for it.
+/// In the folder $d are copies of library and plugin, which are deleted before the tool looks.
 nlohmann::json ask_beside_a_vmm(const std::string& variables, const std::string& words) {
   const std::string script =
       "d=$(mktemp -d) && mkfifo $d/in && cd $d || exit 9\n"
+      "cp " PRELOAD_LIBRARY " " SVM_PMU_PLUGIN
+      " .\n"
       "env " +
       variables + " " TINY_VMM " " + words +
       " hold <in >out 2>err &\n"
       "pid=$!; exec 9>in\n"
       "until grep -q holding out; do kill -0 $pid || { cat out err >&2; exit 9; }; sleep 0.02; "
-      "done\n" +
+      "done\n"
+      "rm *.so\n" +
       kTool +
       " status --json --require-plugin; echo $pid\n"
       "exec 9>&-; wait $pid; rm -r $d\n";
@@ -354,6 +382,15 @@ BOOST_AUTO_TEST_CASE(a_vmm_under_the_library_is_seen_with_its_plugin) {
   BOOST_TEST(before["vpmu"] == (has_amd_cpu() ? "reset" : "not-amd"));
   BOOST_TEST(after["resets"].get<int>() == before["resets"].get<int>() + 1);
   BOOST_TEST(after["failed_resets"] == 0);
+}
+
+NOT_SANITIZED
+BOOST_AUTO_TEST_CASE(a_vmm_whose_library_was_deleted_is_seen_with_its_plugin) {
+  if (skipped()) return;
+  const auto vm =
+      ask_beside_a_vmm("LD_PRELOAD=$d/libvmm_preload.so VMM_PLUGINS=$d/svm_pmu.so", kBoot + kReset);
+  BOOST_TEST(vm["protected"] == (has_amd_cpu() ? "yes" : "not-needed"));
+  BOOST_TEST(vm["plugin"].get<std::string>().starts_with("svm_pmu "));
 }
 
 NOT_SANITIZED
