@@ -101,17 +101,17 @@ struct vmm_host_plugins final : host_kit::Host {
   int32_t vm_ioctl(vmm_vm_handle vm, uint32_t request, void* arg) noexcept override;
   int32_t vcpu_ioctl(vmm_vcpu_handle vcpu, uint32_t request, void* arg) noexcept override;
   void log(uint32_t level, std::string_view source, std::string_view message) noexcept override;
-  int32_t get_cpuid(vmm_vm_handle vm, vmm_vcpu_handle vcpu, uint32_t leaf, uint32_t subleaf,
+  int32_t get_cpuid(vmm_vm_handle handle, vmm_vcpu_handle vcpu, uint32_t leaf, uint32_t subleaf,
                     std::span<uint32_t, 4> registers) noexcept override;
   bool has_msr_filter() const noexcept override {
     return (flags_ & VMM_HOST_MERGES_MSR_FILTER) != 0;
   }
-  int32_t deny_msrs(vmm_vm_handle vm, std::span<const vmm_msr_range> ranges) noexcept override;
+  int32_t deny_msrs(vmm_vm_handle handle, std::span<const vmm_msr_range> ranges) noexcept override;
   bool has_cpuid_hiding() const noexcept override { return (flags_ & VMM_HOST_EDITS_CPUID) != 0; }
-  int32_t hide_cpuid(vmm_vm_handle vm, std::span<const vmm_cpuid_bits> bits) noexcept override;
-  int32_t get_supported_cpuid(vmm_vm_handle vm, uint32_t leaf, uint32_t subleaf,
+  int32_t hide_cpuid(vmm_vm_handle handle, std::span<const vmm_cpuid_bits> bits) noexcept override;
+  int32_t get_supported_cpuid(vmm_vm_handle handle, uint32_t leaf, uint32_t subleaf,
                               std::span<uint32_t, 4> registers) noexcept override;
-  uint32_t guest_pmu_wanted(vmm_vm_handle vm) noexcept override;
+  uint32_t guest_pmu_wanted(vmm_vm_handle handle) noexcept override;
 
   int32_t ioctl(int32_t fd, uint32_t request, void* arg) noexcept {
     return ioctl_(ctx_, fd, request, arg);
