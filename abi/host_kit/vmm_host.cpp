@@ -117,14 +117,15 @@ struct vmm_host_plugins final : host_kit::Host {
     return ioctl_(ctx_, fd, request, arg);
   }
 
-  PluginSet set{*this};
-
  private:
   const std::string name_;
   const uint32_t flags_;
   void* const ctx_;
   void (*const log_)(void*, uint32_t, const char*, const char*);
   int32_t (*const ioctl_)(void*, int32_t, uint32_t, void*);
+
+ public:
+  PluginSet set{*this};  ///< last: plugins may use all of the host until their destroy returns
 };
 
 /// A VM, and its plugins' views of it in the order of the list.

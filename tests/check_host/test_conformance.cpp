@@ -217,6 +217,33 @@ BOOST_AUTO_TEST_CASE(the_preload_host_on_a_simulated_kvm_keeps_the_rules) {
   check_preload_host(Device::simulated);
 }
 
+// ---- libvmm_host -------------------------------------------------------------------------------
+
+// what this VMM has not: a second VM (29), a batch (50 to 52), a way on without the list (59), an
+// MSR filter (62)
+NOT_SANITIZED
+BOOST_AUTO_TEST_CASE(a_vmm_with_libvmm_host_on_a_simulated_kvm_keeps_the_rules) {
+  check_good(judge_runs([&](const std::string& options) {
+               return run_process({LIBRARY_HOST, std::string(HOST_CONFORMANCE) + "," + options},
+                                  on(Device::simulated, ""));
+             }),
+             {29, 50, 51, 52, 59, 62});
+}
+
+NOT_SANITIZED
+BOOST_AUTO_TEST_CASE(a_vmm_with_libvmm_host_saves_what_svm_pmu_names) {
+  const ProcessResult host = run_process({LIBRARY_HOST, SVM_PMU}, on(Device::simulated, ""));
+  BOOST_TEST(host.status == 0, host.err);
+  BOOST_TEST(host.out.find("a vCPU's state is 208 bytes") != std::string::npos, host.out);
+  const ProcessResult off = run_process(
+      {LIBRARY_HOST, std::string(SVM_PMU) + ",pmu-cap-disabled=on"}, on(Device::simulated, ""));
+  BOOST_TEST(off.out.find("a vCPU's state is 0 bytes") != std::string::npos, off.out + off.err);
+  const ProcessResult typo =
+      run_process({LIBRARY_HOST, std::string(SVM_PMU) + ",pmu-off=on"}, on(Device::simulated, ""));
+  BOOST_TEST(typo.status == 2);
+  BOOST_TEST(typo.err.find("pmu-off") != std::string::npos, typo.err);
+}
+
 // ---- the plugin --------------------------------------------------------------------------------
 
 NOT_SANITIZED
