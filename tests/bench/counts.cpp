@@ -126,7 +126,7 @@ void resets(const vmm_plugin& plugin, Words words) {
   const uint32_t vcpus = number(words[1]), threads = number(words[2]), rounds = number(words[3]);
   if (vcpus == 0 || threads == 0 || threads > vcpus)
     throw std::runtime_error("VCPUS and THREADS: 1 or more, THREADS at most VCPUS");
-  BenchMachine machine(plugin, {.kvm = words[0], .cpuid = "plain", .vcpus = vcpus});
+  BenchMachine machine(plugin, {.kvm = words[0], .cpuid = "plain,vendor=amd", .vcpus = vcpus});
   {
     std::vector<std::jthread> team;
     for (uint32_t thread = 0; thread < threads; ++thread)

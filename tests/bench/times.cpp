@@ -57,7 +57,8 @@ BenchMachine machine_that_writes(const Plugin& plugin, const char* kvm, uint32_t
     if (BenchMachine(plugin.descriptor(), one).registers() > 0)
       return BenchMachine(plugin.descriptor(), {.kvm = kvm, .cpuid = cpuid, .vcpus = vcpus});
   }
-  return BenchMachine(plugin.descriptor(), {.kvm = kvm, .cpuid = "plain", .vcpus = vcpus});
+  return BenchMachine(plugin.descriptor(),
+                      {.kvm = kvm, .cpuid = "plain,vendor=amd", .vcpus = vcpus});
 }
 
 /// Throws if a call on this machine does not do its work.

@@ -368,22 +368,57 @@ BOOST_AUTO_TEST_CASE(a_vm_without_vpmu_is_not_touched) {
   BOOST_TEST(rig.host.ioctls().empty());
 }
 
-BOOST_AUTO_TEST_CASE(a_vpmu_that_was_switched_on_again_is_said_once_and_reset) {
-  Rig rig({}, "pmu-cap-disabled=on");
-  rig.host.forget();
-  // KVM as after the VMM's KVM_ENABLE_CAP: the counter keeps what is written
-  uint64_t counter = 0;
-  rig.host.vcpu_answer = [&](uint32_t request, void* arg) -> std::optional<int32_t> {
+namespace {
+
+/// KVM as after the VMM's own KVM_ENABLE_CAP(KVM_CAP_PMU_CAPABILITY, 0): a counter keeps what is
+/// written.
+void switch_on_again(PluginHost& host) {
+  host.vcpu_answer = [counter = uint64_t{0}](uint32_t request,
+                                             void* arg) mutable -> std::optional<int32_t> {
     const std::span<kvm_msr_entry> entries = msr_entries(arg);
     if (entries.size() != 1 || entries[0].index != 0xc0010004) return std::nullopt;
     if (request == VMM_KVM_SET_MSRS) counter = entries[0].data;
     if (request == VMM_KVM_GET_MSRS) entries[0].data = counter;
     return 1;
   };
+}
+
+constexpr const char* kMustBeOff = "the vPMU is on although it is to be off (strict=on)";
+
+}  // namespace
+
+BOOST_AUTO_TEST_CASE(a_vpmu_that_was_switched_on_again_is_said_once_and_reset) {
+  Rig rig({}, "pmu-cap-disabled=on");
+  rig.host.forget();
+  switch_on_again(rig.host);
   for (uint32_t vcpu : {0U, 1U, 0U}) BOOST_TEST(rig.vm.reset(vcpu) == 0);
   BOOST_TEST(rig.host.logged(VMM_LOG_WARNING, {"the vPMU is on although it was switched off"}) ==
              1U);
   BOOST_TEST(rig.host.ioctls("KVM_SET_MSRS").size() >= 3U);
+}
+
+BOOST_AUTO_TEST_CASE(with_strict_a_vpmu_that_was_switched_on_again_fails_each_reset) {
+  Rig rig({}, "pmu-cap-disabled=on,strict=on");
+  switch_on_again(rig.host);
+  for (uint32_t vcpu : {0U, 1U, 0U}) BOOST_TEST(rig.vm.reset(vcpu) == -EIO);
+  BOOST_TEST(rig.host.logged(VMM_LOG_ERROR, {kMustBeOff}) == 3U);
+}
+
+BOOST_AUTO_TEST_CASE(
+    a_live_vpmu_that_kvm_offers_no_way_to_switch_off_is_reset_or_with_strict_fails) {
+  for (const bool strict : {false, true}) {
+    BOOST_TEST_CONTEXT("strict " << strict) {
+      Rig rig({.kvm = "sim:linux-6.12,no-pmu-capability"},
+              strict ? "pmu-cap-disabled=on,strict=on" : "pmu-cap-disabled=on");
+      rig.vm.dirty(0);
+      BOOST_TEST(rig.vm.reset(0) == (strict ? -EIO : 0));
+      BOOST_TEST(rig.host.logged(VMM_LOG_ERROR, {kMustBeOff}) == (strict ? 1U : 0U));
+      if (strict) continue;
+      BOOST_TEST(rig.vm.stale(0) == "");
+      BOOST_TEST(rig.vm.reset(1) == 0);
+      BOOST_TEST(rig.host.logged(VMM_LOG_WARNING, {"KVM offers no way to switch it off"}) == 1U);
+    }
+  }
 }
 
 BOOST_AUTO_TEST_SUITE_END()

@@ -31,6 +31,9 @@ void no_capabilities(vmm_host& host) {
   };
 }
 
+/// A host that has nothing beside its table, as vmm/guest_pmu.h.
+void no_extensions(vmm_host& host) { host.get_extension = nullptr; }
+
 /// One vm_created.
 struct Attempt {
   Attempt(const HostSpec& spec, const std::string& options, bool vcpu_first = false)
@@ -381,6 +384,58 @@ BOOST_AUTO_TEST_CASE(what_becomes_of_a_host_that_does_not_hide_cpuid_bits) {
         BOOST_TEST(attempt.host.logged(row.level, {"still announces", row.words}) == 1U);
       else
         BOOST_TEST(attempt.host.logged(0, {"still announces"}) == 0U);
+    }
+  }
+}
+
+BOOST_AUTO_TEST_CASE(what_is_hidden_is_all_that_announces_the_pmu_and_nothing_else) {
+  // APM vol. 3: Fn8000_0001_ECX[23, 24, 28]; Fn8000_0022_EAX[0], EBX[3:0, 15:10, 21:16]
+  const std::vector<vmm_cpuid_bits> expected = {
+      {0x80000001, 0, VMM_CPUID_ECX, 1U << 23 | 1U << 24 | 1U << 28},
+      {0x80000022, 0, VMM_CPUID_EAX, 1},
+      {0x80000022, 0, VMM_CPUID_EBX, 0x003ffc0f},
+  };
+  const auto same = [](const vmm_cpuid_bits& a, const vmm_cpuid_bits& b) {
+    return a.leaf == b.leaf && a.subleaf == b.subleaf && a.reg == b.reg && a.mask == b.mask;
+  };
+  const struct {
+    const char* kvm;
+    const char* options;
+    bool hidden;
+  } rows[] = {
+      {kNew, "pmu-cpuid=auto", true},  {kNew, "pmu-cpuid=hide", true},
+      {kNew, "pmu-cpuid=keep", false}, {kOld, "pmu-cpuid=auto", true},
+      {kOff, "pmu-cpuid=auto", false},  // off for all VMs: a guest is as it was without the plugin
+      {kOff, "pmu-cpuid=hide", true},
+  };
+  for (const auto& row : rows) {
+    BOOST_TEST_CONTEXT(row.kvm << " " << row.options) {
+      const Attempt attempt({.kvm = row.kvm, .hide_result = 0},
+                            std::string("pmu-cap-disabled=on,") + row.options);
+      const std::vector<vmm_cpuid_bits>& hidden = attempt.host.hidden;
+      if (row.hidden)
+        BOOST_TEST(
+            std::equal(hidden.begin(), hidden.end(), expected.begin(), expected.end(), same));
+      else
+        BOOST_TEST(hidden.empty());
+    }
+  }
+}
+
+BOOST_AUTO_TEST_CASE(auto_under_a_host_that_cannot_tell_is_a_warning_or_with_strict_an_error) {
+  const vmm_plugin descriptor = plugin_with_edited_host<no_extensions>();
+  for (const bool strict : {false, true}) {
+    BOOST_TEST_CONTEXT("strict " << strict) {
+      PluginHost host({.kvm = kNew});
+      const auto plugin = make_plugin(
+          host, strict ? "pmu-cap-disabled=auto,strict=on" : "pmu-cap-disabled=auto", descriptor);
+      const auto vm = host.kvm().create_vm().value();
+      const auto made =
+          host_kit::PluginVm::created(*plugin, reinterpret_cast<vmm_vm_handle>(vm.get()), 1);
+      BOOST_TEST((made ? 0 : made.error().code) == (strict ? -EOPNOTSUPP : 0));
+      BOOST_TEST(says(made ? host.log_lines().at(0).text : made.error().text,
+                      "cannot tell what the VMM was told"));
+      BOOST_TEST(host.ioctls("KVM_ENABLE_CAP").empty());
     }
   }
 }
