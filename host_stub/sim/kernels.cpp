@@ -21,15 +21,9 @@ constexpr std::array kCpuid510{
 constexpr std::array kCpuid61{
     kVendorLeaf, CpuidLeaf{1, 0xa00f11, 0x800, 0x76f83203, 0x78bfbfd}, kLeafA,
     CpuidLeaf{0x80000000, 0x80000021, 0x68747541, 0x444d4163, 0x69746e65}, kZen3Extended};
-constexpr std::array kCpuid72{
+constexpr std::array kCpuid618{
     kVendorLeaf, CpuidLeaf{1, 0xa00f11, 0x800, 0xf7f83203, 0x78bfbfd}, kLeafA,
     CpuidLeaf{0x80000000, 0x80000021, 0x68747541, 0x444d4163, 0x69746e65}, kZen3Extended};
-// Recorded with another KVM module (kvm_pvm) on a Zen 4 CPU, where KVM was already inside a VM.
-constexpr std::array kCpuid618{
-    CpuidLeaf{0, 0x1c, 0x68747541, 0x444d4163, 0x69746e65},
-    CpuidLeaf{1, 0xa10f11, 0x1020800, 0x81202000, 0x78bfbff}, kLeafA,
-    CpuidLeaf{0x80000000, 0x80000021, 0x68747541, 0x444d4163, 0x69746e65},
-    CpuidLeaf{0x80000001, 0xa10f11, 0x40000000, 0x400393, 0x23d3fbff}};
 
 // clang-format off
 constexpr std::array<Kernel, 9> kKernels{{
@@ -218,25 +212,28 @@ constexpr std::array<Kernel, 9> kKernels{{
     .other_msrs = 68,                 // recorded: 106 entries, 68 with enable_pmu=N
     .cpuid = kCpuid61},
   Kernel{
-    // recorded with enable_pmu=N only (kvm_pvm); with Y all is inferred from its neighbours
-    .name = "linux-6.18", .release = "6.18.44-fc-v669",
-    .msr_filter = true, .pmu_capability = true, .enable_pmu_parameter = true,
+    // with enable_pmu=N as another KVM module (kvm_pvm of 6.18.44) answers, too
+    .name = "linux-6.18", .release = "6.18.15+deb13-cloud-amd64",
+    .msr_filter = true, .pmu_capability = true, .enable_pmu_parameter = true,  // recorded
     .disable_quirks2 = 1535,          // measured
     .sregs2 = true,                   // measured
     .max_vcpus = 1024, .max_vcpu_id = 4096,  // measured
     .user_msr_checks_args = true,     // measured
-    .always_live = false, .refused_by_cpuid_alone = true,
+    .always_live = false, .refused_by_cpuid_alone = true,  // recorded
     .extended_reads_zero = ReadsZero::nobody, .extended_takes_zero = false,
-    .zero_waiver = true,
-    .listed_while_off = false,        // recorded
-    .lists_fixed_overflow = false, .counters_capped = true,
-    .perfmonv2 = true, .status_set = true,
-    .cpuid_capped = true,             // inferred: guest capabilities came in 6.14
-    .global_ctl_at_cpuid = true, .metadata_while_off = false,
+    .zero_waiver = true,              // recorded
+    .listed_while_off = false,        // recorded (kvm_pvm)
+    .lists_fixed_overflow = false,    // recorded
+    .counters_capped = true,          // inferred
+    .perfmonv2 = true, .status_set = true,  // recorded
+    .cpuid_capped = true,             // recorded; guest capabilities came in 6.14
+    .global_ctl_at_cpuid = true,      // recorded
+    .metadata_while_off = false,      // recorded
     .mediated = false,
-    .reprogram_at_once = false, .cpuid_frozen_after_run = true,
+    .reprogram_at_once = false,       // recorded: counters stay 0
+    .cpuid_frozen_after_run = true,
     .lvtpc_masked_on_delivery = false,
-    .other_msrs = 40,                 // recorded: 40 entries with enable_pmu=N
+    .other_msrs = 68,                 // recorded: 106 entries, 110 with PerfMonV2
     .cpuid = kCpuid618},
   Kernel{
     .name = "linux-7.2", .release = "7.2.13+deb14-cloud-amd64",
@@ -253,13 +250,13 @@ constexpr std::array<Kernel, 9> kKernels{{
     .counters_capped = true,
     .perfmonv2 = true, .status_set = true,  // recorded
     .cpuid_capped = true,             // recorded: PerfMonV2 in CPUID on a host without is ignored
-    .global_ctl_at_cpuid = true,      // inferred, as 6.12
+    .global_ctl_at_cpuid = true,      // recorded
     .metadata_while_off = false,      // recorded
     .mediated = true,                 // recorded; 7.0
     .reprogram_at_once = false, .cpuid_frozen_after_run = true,
     .lvtpc_masked_on_delivery = false,
     .other_msrs = 73,                 // recorded: 111 entries, 115 with PerfMonV2
-    .cpuid = kCpuid72},
+    .cpuid = kCpuid618},
 }};
 // clang-format on
 

@@ -10,7 +10,7 @@ import tempfile
 import time
 
 HERE = pathlib.Path(__file__).resolve().parent
-KERNELS = ("5.10", "6.1", "6.12", "newest")
+KERNELS = ("5.10", "6.1", "6.12", "6.18", "newest")
 MEMORY = 3072  # MiB of a host
 TRIES = 4
 # Seconds until a host must have said its first word; more where the machine is very slow.

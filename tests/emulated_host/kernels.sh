@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # Fetches and unpacks Debian's cloud kernels into FOLDER/kernels/NAME, those that are not there yet:
 #   bash tests/emulated_host/kernels.sh FOLDER NAME...
-# NAME is 5.10, 6.1, 6.12 or newest (that of sid). Exit status 77, with a line "SKIPPED: reason",
+# NAME is 5.10, 6.1, 6.12, 6.18 or newest (that of sid). Exit status 77, with a line "SKIPPED: reason",
 # where they cannot be had.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source=tests/emulated_host/suite.sh
 . "$here/suite.sh"
-declare -A suites=([5.10]=bullseye [6.1]=bookworm [6.12]=bookworm-backports [newest]=sid)
+declare -A suites=([5.10]=bullseye [6.1]=bookworm [6.12]=bookworm-backports
+  [6.18]=trixie-backports [newest]=sid)
 (($# >= 2)) || { echo "usage: $0 FOLDER NAME..." >&2; exit 2; }
 folder=$1
 shift
@@ -26,7 +27,11 @@ for name in "$@"; do
   # 7.x has its image and its modules in packages of their own, which the image's package needs
   image=$("${CACHE[@]}" depends linux-image-cloud-amd64 |
     sed -n 's/^ *Depends: \(linux-image-[0-9].*\)/\1/p' | head -n 1)
-  [[ $image ]] || cannot "no cloud kernel in Debian ${suites[$name]}"
+  # backports keep older kernels beside the one that their package means
+  [[ $name == newest || $image == "linux-image-$name."* ]] ||
+    image=$("${CACHE[@]}" pkgnames "linux-image-$name." | grep 'cloud-amd64$' | sort -V | tail -n 1) ||
+      true
+  [[ $image ]] || cannot "no cloud kernel $name in Debian ${suites[$name]}"
   mapfile -t parts < <("${CACHE[@]}" depends "$image" |
     sed -n 's/^ *Depends: \(linux-\(binary\|modules\)-[0-9].*\)/\1/p')
   (cd "$kernel/debs" && "${APT[@]}" download "$image" "${parts[@]}" >log 2>&1) ||

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A real kvm_amd with a live vPMU on any x86-64 machine: QEMU emulates an AMD CPU, a Debian kernel
 # boots on it as the host, and an unmodified QEMU runs Linux guests on that kernel's KVM.
-#   bash tests/emulated_host/run.sh [--kernel 5.10|6.1|6.12|newest] [--perfmonv2 N] [--mediated]
+#   bash tests/emulated_host/run.sh [--kernel 5.10|6.1|6.12|6.18|newest] [--perfmonv2 N] [--mediated]
 #                                   [--stock-qemu] [--case NAME]... [--list] [all|short]
 #                                   [-- COMMAND...]
 # runs the cases of cases.ini, or COMMAND in the host, where the build tree is at its own path;
