@@ -17,6 +17,7 @@ namespace {
 
 struct Wanted {
   std::string format;
+  int32_t pid = 0;  ///< 0: all processes
   bool json = false, require_plugin = false, help = false;
 };
 
@@ -27,6 +28,8 @@ po::options_description description_of(Wanted& wanted) {
     ("format", po::value(&wanted.format)->default_value("text")->value_name("text|json|prometheus"),
      "text, json or prometheus (for the textfile collector of node_exporter)")
     ("json", po::bool_switch(&wanted.json), "as --format=json")
+    ("pid", po::value(&wanted.pid)->value_name("PID"),
+     "only the VMs of this process; status 3 if it has none")
     ("require-plugin", po::bool_switch(&wanted.require_plugin),
      "a VM without the plugin is not protected, not even on a host that has neither bug")
     ("help", po::bool_switch(&wanted.help), "this text");
@@ -61,8 +64,12 @@ int status_command(const Arguments& arguments) {
     fmt::print("{}\n{}", help_of(description), kNotes);
     return kExitGood;
   }
+  if (wanted.pid < 0) {
+    print_error(fmt::format("status: --pid={}; a process number is above 0", wanted.pid));
+    return kExitUsage;
+  }
   if (wanted.json) wanted.format = "json";
-  const HostStatus status = judge(scan_host(""), wanted.require_plugin);
+  const HostStatus status = judge(scan_host("", wanted.pid), wanted.require_plugin);
   if (wanted.format == "json")
     fmt::print("{}", json_of(status));
   else if (wanted.format == "prometheus")
@@ -74,7 +81,7 @@ int status_command(const Arguments& arguments) {
         fmt::format("status: --format={}; allowed are text, json and prometheus", wanted.format));
     return kExitUsage;
   }
-  return exit_status(status);
+  return wanted.pid != 0 && status.vms.empty() ? kExitUnknown : exit_status(status);
 }
 
 }  // namespace svm_pmu::tool

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "tool/vmm_process.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
@@ -161,6 +163,19 @@ HostFacts host_facts(const std::string& root) {
   return facts;
 }
 
+/// Looks at one process, and keeps it if it has a VM.
+void scan_process(const std::string& folder, int32_t pid, Scan& scan) {
+  VmmProcess process;
+  process.pid = pid;
+  if (!read_descriptors(folder, process)) {
+    scan.unreadable += is_kernel_thread(folder) ? 0 : 1;
+    return;
+  }
+  if (process.vm_descriptors == 0) return;
+  read_details(folder, process);
+  scan.processes.push_back(std::move(process));
+}
+
 }  // namespace
 
 std::optional<Published> read_page(const std::string& bytes) {
@@ -192,27 +207,24 @@ bool HostFacts::affected() const {
   return amd && enable_pmu != "N";
 }
 
-Scan scan_host(const std::string& root) {
+Scan scan_host(const std::string& root, int32_t only_pid) {
   Scan scan;
   scan.host = host_facts(root);
+  if (only_pid != 0) {
+    scan_process(fmt::format("{}/proc/{}", root, only_pid), only_pid, scan);
+    return scan;
+  }
   std::error_code error;
   // process 1 is there for whoever may see all; with hidepid=2 (proc(5)) others' are not even
   // listed
   scan.hidden = !fs::exists(root + "/proc/1", error);
   for (fs::directory_iterator entries(root + "/proc", error);
        !error && entries != fs::directory_iterator(); entries.increment(error)) {
-    VmmProcess process;
+    int32_t pid = 0;
     const std::string name = entries->path().filename();
-    const auto [end, bad] = std::from_chars(name.data(), name.data() + name.size(), process.pid);
+    const auto [end, bad] = std::from_chars(name.data(), name.data() + name.size(), pid);
     if (bad != std::errc{} || end != name.data() + name.size()) continue;
-    const std::string folder = entries->path();
-    if (!read_descriptors(folder, process)) {
-      scan.unreadable += is_kernel_thread(folder) ? 0 : 1;
-      continue;
-    }
-    if (process.vm_descriptors == 0) continue;
-    read_details(folder, process);
-    scan.processes.push_back(std::move(process));
+    scan_process(entries->path(), pid, scan);
   }
   std::ranges::sort(scan.processes, {}, &VmmProcess::pid);
   return scan;

@@ -64,7 +64,8 @@ struct Scan {
   bool hidden = false;                ///< /proc does not list all processes (hidepid), or is absent
 };
 
-/// `root`: the folder in which proc and sys are: "" for this machine.
-Scan scan_host(const std::string& root);
+/// `root`: the folder in which proc and sys are: "" for this machine. `pid`: only this process; 0:
+/// all.
+Scan scan_host(const std::string& root, int32_t pid = 0);
 
 }  // namespace svm_pmu::tool

@@ -306,7 +306,7 @@ way_hook() {
   whole_host
   mkdir -p /etc/libvirt/hooks/qemu.d
   ln -s "$here/../../host_preload/libvirt/svm-pmu-hook" /etc/libvirt/hooks/qemu.d/svm-pmu
-  ln -s "$vmm_run" /usr/bin/vmm-run
+  ln -s "$vmm_run" "$files/svm-pmu" /usr/bin/
   start_libvirtd # without the library: nothing is protected
   define guest
   define left-out

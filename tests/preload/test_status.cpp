@@ -262,6 +262,22 @@ BOOST_AUTO_TEST_CASE(a_library_that_an_upgrade_replaced_is_seen) {
   BOOST_TEST((only_vm(tree).protection == Protection::unknown));
 }
 
+BOOST_AUTO_TEST_CASE(one_process_may_be_asked_for) {
+  const Tree tree;
+  tree.vmm(7, {"qemu"}, false);
+  tree.vmm(8, {"qemu"}, true);
+  tree.publish(8, page_bytes(42, "svm_pmu", "reset", 0));
+  BOOST_TEST(exit_status(judge(scan_host(tree.root(), 7), false)) == kExitWrong);
+  BOOST_TEST(exit_status(judge(scan_host(tree.root(), 8), false)) == kExitGood);
+  BOOST_TEST(judge(scan_host(tree.root(), 9), false).vms.empty());
+  // who asks for one wants to hear of it
+  const ProcessResult none = run_process({kTool, "status", "--pid", "999999999"});
+  BOOST_TEST(none.status == kExitUnknown);
+  const ProcessResult bad = run_process({kTool, "status", "--pid=-1"});
+  BOOST_TEST(bad.status == kExitUsage);
+  BOOST_TEST(bad.err.find("--pid=-1; a process number is above 0") != std::string::npos);
+}
+
 BOOST_AUTO_TEST_CASE(names_of_others_do_not_reach_the_terminal_as_they_are) {
   const Tree tree;
   tree.vmm(7, {"qemu", "-name", "a\x1b[31m\"b\\"}, false);
