@@ -58,6 +58,11 @@ void print_commands() {
       "all commands; 'host_stub --version' says which version this is.\n");
 }
 
+int list_commands() {
+  print_commands();
+  return kExitGood;
+}
+
 int print_help() {
   print_commands();
   fmt::print("{}", kExamples);
@@ -85,11 +90,9 @@ int print_version() {
 constexpr struct {
   const char* name;
   int (*run)();
-} kQuestions[] = {{"--help", print_help},
-                  {"help", print_help},
-                  {"--help-all", print_help_of_all},
-                  {"--version", print_version},
-                  {"version", print_version}};
+} kQuestions[] = {{"--help", print_help},       {"help", print_help},
+                  {"list", list_commands},      {"--help-all", print_help_of_all},
+                  {"--version", print_version}, {"version", print_version}};
 
 int dispatch(const Arguments& words) {
   if (words.empty()) {

@@ -156,6 +156,8 @@ BOOST_AUTO_TEST_CASE(a_plugin_is_found_by_its_name) {
              host_stub({"validate", kPlugin, "--rule", "VMM-1"}).status);
   check_refused(host_stub({"run", "--plugin", "nosuch.so"}), 1, "nosuch.so");
   BOOST_TEST(host_stub({"version"}).out == host_stub({"--version"}).out);
+  BOOST_TEST(host_stub({"list"}).status == 0);
+  BOOST_TEST(host_stub({"--help"}).out.starts_with(host_stub({"list"}).out));
 }
 
 BOOST_AUTO_TEST_CASE(an_empty_plugin_path_is_said_to_be_empty) {

@@ -321,6 +321,9 @@ BOOST_AUTO_TEST_CASE(the_tool_names_what_is_wrong) {
   BOOST_TEST(holds(command.err, "prove"));
   BOOST_TEST(run_process({kTool}).status == 2);
   BOOST_TEST(run_process({kTool, "--version"}).out.starts_with("svm-pmu "));
+  const std::string listed = run_process({kTool, "list"}).out;
+  BOOST_TEST(listed.find("\n  status ") != std::string::npos);
+  BOOST_TEST(run_process({kTool, "--help"}).out.starts_with(listed));
 }
 
 // ---- this machine ------------------------------------------------------------------------------
