@@ -51,6 +51,8 @@ elif [ "$header" = vmm/host.h ]; then
   use='const char* use_version(void); const char* use_version(void) {
     struct vmm_host_vm_config config = {sizeof config, VMM_GUEST_PMU_OFF, 3, 4, 1, 0};
     return config.max_vcpus == 1 ? vmm_host_version() : 0; }'
+elif [ "$header" = vmm/plugin_helper.h ]; then
+  use='int32_t use_result(void); int32_t use_result(void) { return vmm_result(1); }'
 elif [ "$header" = vmm/vm_state.h ]; then
   others_than '<stdint.h>'
   set -- "$@" -Wpadded
