@@ -66,7 +66,18 @@ if [[ $tests ]]; then
     mkdir -p "$root$folder/Modules"
     cp "$folder/Modules/CMake.cmake" "$root$folder/Modules/"
   done
-  (cd "$source" && tar cf - --exclude=__pycache__ tests README.md abi host_preload/README.md) |
+  if command -v libvirtd >/dev/null; then
+    # libvirt asks QEMU what it can emulate, too
+    for file in /usr/sbin/libvirtd /usr/bin/virsh \
+      /usr/lib/x86_64-linux-gnu/libvirt/connection-driver/libvirt_driver_qemu.so \
+      /usr/lib/x86_64-linux-gnu/qemu/accel-tcg-*.so; do
+      [[ ! -e $file ]] || program "$file"
+    done
+    mkdir -p "$root/usr/share/libvirt"
+    cp -r /usr/share/libvirt/{cpu_map,schemas} "$root/usr/share/libvirt/"
+  fi
+  (cd "$source" && tar cf - --exclude=__pycache__ tests README.md abi \
+    host_preload/{README.md,libvirt}) |
     tar xf - -C "$root$source"
   (cd "$build" && find . \( -name CMakeFiles -o -name packages -o -name package -o -name pages \
     -o -name fuzz -o -name backports_qemu -o -name Testing \) -prune -o -type f \
