@@ -137,10 +137,10 @@ status=0
 svm-pmu status >/tmp/status || status=$?
 cat /tmp/status
 ((status == 1)) || fail "svm-pmu status: exit status $status in place of 1"
-line() { grep -E "^[0-9]+ +qemu-system-x86_64 +$1 +$2" /tmp/status || fail "status of $1"; }
-line unprotected 'no +-' >/dev/null
-line counting 'yes +reset' >/dev/null
-line without-pmu 'yes +off' >/dev/null
+line() { grep -q -E "^[0-9]+ +qemu-system-x86_64 +$1 +$2" /tmp/status || fail "status of $1"; }
+line unprotected 'no +-'
+line counting 'yes +reset'
+line without-pmu 'yes +off'
 virsh destroy unprotected
 svm-pmu status >/tmp/status || fail "svm-pmu status: exit status $? in place of 0"
 
@@ -151,7 +151,7 @@ virsh start unreadable
 status=0
 svm-pmu status >/tmp/status || status=$?
 ((status == 1)) || fail "an unreadable library: exit status $status in place of 1"
-line unreadable 'no +-' >/dev/null
+line unreadable 'no +-'
 grep -A 3 ' unreadable ' /tmp/status
 virsh destroy unreadable
 
