@@ -13,14 +13,19 @@ execute_process(COMMAND date --utc --date=${PROJECT_DATE} +%s
                 OUTPUT_VARIABLE PROJECT_DATE_SECONDS OUTPUT_STRIP_TRAILING_WHITESPACE
                 COMMAND_ERROR_IS_FATAL ANY)
 
-# install_man_page(FILE): compresses a page that the build makes, and installs it.
+# install_man_page(FILE [COMPONENT]): compresses a page that the build makes, and installs it.
 function(install_man_page page)
+  set(component runtime)
+  if(ARGC GREATER 1)
+    set(component ${ARGV1})
+  endif()
   cmake_path(GET page FILENAME name)
   cmake_path(GET page EXTENSION LAST_ONLY section)
   string(SUBSTRING ${section} 1 -1 section)
   add_custom_command(OUTPUT ${page}.gz COMMAND ${GZIP} -9nfk ${page} DEPENDS ${page} VERBATIM)
   add_custom_target(${name}_page ALL DEPENDS ${page}.gz)
-  install(FILES ${page}.gz DESTINATION ${CMAKE_INSTALL_MANDIR}/man${section} COMPONENT runtime)
+  install(FILES ${page}.gz DESTINATION ${CMAKE_INSTALL_MANDIR}/man${section}
+          COMPONENT ${component})
 endfunction()
 
 # program_man_page(TARGET SUMMARY HELP_OPTION): TARGET(1) from its help and TARGET.h2m beside it.

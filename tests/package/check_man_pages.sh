@@ -10,7 +10,8 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 status=0
 
-for page in host_stub/host_stub.1 host_preload/vmm-run.1 plugin/tool/svm-pmu.1 plugin/svm_pmu.7; do
+for page in host_stub/host_stub.1 host_preload/vmm-run.1 plugin/tool/svm-pmu.1 plugin/svm_pmu.7 \
+  abi/vmm_host.3; do
   { mandoc -T lint -W warning "$build/$page" || true
     groff -man -ww -T utf8 "$build/$page" 2>"$work/groff" >"$work/formatted"
     LC_ALL=C.UTF-8 man --warnings -l "$build/$page" 2>"$work/man" >"$work/formatted"
@@ -44,5 +45,9 @@ done
 shown plugin/svm_pmu.7
 for word in pmu-cap-disabled= pmu-off-method= log-level= svm_pmu.so; do
   named "svm_pmu(7)" "$word"
+done
+shown abi/vmm_host.3
+for word in $(grep -oE 'vmm_host_[a-z_]+\(' "$build/../../abi/include/vmm/host.h" | sort -u); do
+  named "vmm_host(3)" "$word"
 done
 exit "$status"
