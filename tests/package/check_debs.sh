@@ -27,7 +27,8 @@ expect() { # PACKAGE FILE...
 }
 expect "$runtime" bin/{host_stub,svm-pmu,vmm-run} "$libdir/vmm/plugins/svm_pmu.so" \
   "$libdir/vmm-preload/libvmm_preload.so" lib/svm-pmu/{libvirt-hook,apparmor-libvirt-qemu} \
-  share/man/man1/{host_stub,svm-pmu,vmm-run}.1.gz share/man/man7/svm_pmu.7.gz
+  share/bash-completion/completions/{host_stub,svm-pmu,vmm-run} \
+  share/zsh/vendor-completions/_svm-pmu share/man/man1/{host_stub,svm-pmu,vmm-run}.1.gz share/man/man7/svm_pmu.7.gz
 expect "$devel" "$libdir/vmm/plugins/host_conformance.so" include/vmm/{plugin,plugin_helper,guest_pmu,host,kvm_uapi,vm_state}.h \
   share/man/man3/vmm_host.3.gz \
   "$libdir"/libvmm_host.{a,"so.$version"} "$libdir"/pkgconfig/vmm-{host,plugin}.pc \
