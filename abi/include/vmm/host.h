@@ -105,7 +105,8 @@ struct vmm_host_config {
 /* Loads `plugins`, "file.so,key=value,...;other.so": for each plugin its file and its options, with
  * ';' between plugins; ";;" is a literal ';', ",," in an option a literal ','. A name without '/'
  * is looked for in <libdir>/vmm/plugins of this library's installation, with and without ".so";
- * otherwise it is a path. All plugins are loaded, or none.
+ * otherwise it is a path. All plugins are loaded, or none. The configuration file of vmm-run(1) is
+ * not read: a VMM passes what its own options say.
  *
  * 0, and *opened is to be closed with vmm_host_close; -EINVAL (the text does not parse, a file is
  * not a plugin, a plugin refuses its options), -ENOENT (no such file), -ENOMEM, or what a plugin's

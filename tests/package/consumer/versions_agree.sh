@@ -30,9 +30,9 @@ agree "the CMake package" "$(sed -nE 's/^set\(PACKAGE_VERSION "(.*)"\)$/\1/p' \
   "$prefix/share/cmake/vmm-plugin-abi/vmm-plugin-abi-config-version.cmake")" "$abi"
 agree "CHANGELOG.md" "$(sed -nE 's/^## \[([0-9.]+)\] - .*/\1/p' "$source/CHANGELOG.md" | head -n 1)" \
   "$version"
-for page in man1/host_stub.1 man1/svm-pmu.1 man1/vmm-run.1 man7/svm_pmu.7; do
+for page in man1/host_stub.1 man1/svm-pmu.1 man1/vmm-run.1 man3/vmm_host.3 man7/svm_pmu.7; do
   file=$prefix/share/man/$page.gz
-  [[ -e $file || $page == man7/* ]] || { echo "left out: no $page without help2man"; continue; }
+  [[ -e $file || $page == man[37]/* ]] || { echo "left out: no $page without help2man"; continue; }
   agree "$page" "$(zcat "$file" | sed -nE '/^\.TH /s/.*"svm_pmu ([0-9.]+)".*/\1/p')" "$version"
 done
 agree "ABI.md" "$(head -n 1 "$source/abi/ABI.md")" "# The plugin ABI, version $abi"
