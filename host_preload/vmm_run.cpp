@@ -178,11 +178,11 @@ tl::expected<Config, std::string> set_up(LaunchOptions& options, const std::stri
   return config;
 }
 
-int say_check(const Config& config) {
+int say_check(const Config& config, const std::string& program) {
   if (config.plugins.empty())
     return std::printf("vmm-run: %s leaves this VM out: it runs without plugins\n",
                        config.file.c_str()) < 0;
-  return std::puts("vmm-run: nothing speaks against it") < 0;
+  return std::printf("vmm-run: OK: plugins can be loaded into %s\n", program.c_str()) < 0;
 }
 
 }  // namespace
@@ -200,7 +200,7 @@ int main(int argc, char** argv) {
   }
   const auto config = set_up(*options, *program);
   if (!config) return stop(kCannotWork, config.error());
-  if (options->check_only) return say_check(*config);
+  if (options->check_only) return say_check(*config, *program);
   std::vector<char*> arguments;
   for (std::string& argument : options->command) arguments.push_back(argument.data());
   arguments.push_back(nullptr);

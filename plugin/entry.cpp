@@ -27,7 +27,7 @@ struct Instance {
   Options options;
 };
 
-/// Vms in the making that a host may ask for; KVM's own limit of vCPU ids is far below.
+/// The most vCPUs that a host may announce for a VM; KVM's own limit of vCPU ids is far below it.
 constexpr uint32_t kMaxVcpus = uint32_t{1} << 20;
 
 /// Puts an error into the caller's buffer and returns its code.

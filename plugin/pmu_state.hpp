@@ -11,9 +11,10 @@
 namespace svm_pmu {
 
 /// Adds the VM's PMU registers to the host's list, in an order that is safe to restore in:
-///   GLOBAL_CTL = 0, selectors = 0, counters = 0, GLOBAL_STATUS = 0   (nothing runs, nothing is
-///   left) saved counters, saved selectors, saved GLOBAL_STATUS GLOBAL_CTL = as after RESET, saved
-///   GLOBAL_CTL                    (last: it starts the counters)
+///   - GLOBAL_CTL = 0, selectors = 0, counters = 0, GLOBAL_STATUS = 0: nothing runs, nothing is
+///   left
+///   - saved counters, saved selectors, saved GLOBAL_STATUS
+///   - GLOBAL_CTL = as after RESET, saved GLOBAL_CTL: last, since it starts the counters
 /// The constant writes are what a register gets if the saved state lacks it. GLOBAL_STATUS_CLR and
 /// _SET are write-only and not state. With strict=on saved registers are VMM_MSR_REQUIRED.
 /// A VM whose vPMU this plugin disabled by capability has no such state and adds nothing.

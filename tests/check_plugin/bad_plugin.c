@@ -90,8 +90,21 @@ static int32_t fail(struct vmm_error* error, int32_t code, const char* text) {
 static void say(const struct instance* instance, uint32_t level, const char* text) {
   uint64_t length = strlen(text);
   if (bad("wrong_length")) length--;
-  instance->host.log(instance->host.host_ctx, level, bad("newline") ? "two\nlines" : text,
-                     bad("newline") ? 9 : length);
+  static const struct {
+    const char* fault;
+    const char* text;
+  } kBadTexts[] = {
+      {"newline", "two\nlines"},           {"overlong_2", "a slash: \xc0\xaf"},
+      {"overlong_3", "a: \xe0\x81\xa1"},   {"overlong_4", "a: \xf0\x80\x81\xa1"},
+      {"surrogate", "half: \xed\xa0\x80"}, {"beyond_unicode", "no: \xf4\x90\x80\x80"},
+      {"cut_character", "cut: \xe2\x82"},
+  };
+  for (size_t i = 0; i < sizeof kBadTexts / sizeof *kBadTexts; ++i) {
+    if (!bad(kBadTexts[i].fault)) continue;
+    text = kBadTexts[i].text;
+    length = strlen(text);
+  }
+  instance->host.log(instance->host.host_ctx, level, text, length);
 }
 
 /* ---- KVM */

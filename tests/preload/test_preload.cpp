@@ -886,7 +886,8 @@ BOOST_AUTO_TEST_CASE(the_launcher_judges_the_file) {
   };
   const ProcessResult good = check("plugin = " TEST_PLUGIN "\n");
   BOOST_TEST(good.status == 0);
-  BOOST_TEST(good.out == "vmm-run: nothing speaks against it\n");
+  BOOST_TEST(good.out.starts_with("vmm-run: OK: plugins can be loaded into /"));
+  BOOST_TEST(good.out.ends_with("/sh\n"));
   const ProcessResult left_out = check("[program qemu-*]\nplugin = " TEST_PLUGIN "\n");
   BOOST_TEST(left_out.status == 0);
   BOOST_TEST(contains(left_out.out, "c.conf leaves this VM out"));

@@ -364,6 +364,10 @@ bool is_utf8(std::string_view text) noexcept {
     if (length == 0 || text.size() - i < length) return false;
     for (std::size_t k = 1; k < length; ++k)
       if ((static_cast<unsigned char>(text[i + k]) & 0xc0u) != 0x80u) return false;
+    const unsigned second = length > 1 ? static_cast<unsigned char>(text[i + 1]) : 0u;
+    if ((lead == 0xe0 && second < 0xa0) || (lead == 0xed && second > 0x9f) ||
+        (lead == 0xf0 && second < 0x90) || (lead == 0xf4 && second > 0x8f))
+      return false;
     i += length;
   }
   return true;

@@ -90,7 +90,6 @@ class ProbeHost {
   const vmm_host* lend(std::size_t size = kFullSize, std::byte beyond = kGarbage);
   /// The instance is gone: the table is closed, and a callback from now on is a breach.
   void end() noexcept;
-  bool has_ended() const noexcept { return ended_; }
 
   /// What guests see: what this KVM supports. A host with a KVM has its own from the beginning.
   void take_cpuid_of(Kvm& kvm);
@@ -156,7 +155,7 @@ class ProbeHost {
   std::atomic<bool> ended_{false};
 };
 
-/// Whether the bytes are whole UTF-8 characters.
+/// True for well-formed UTF-8: no overlong forms, no surrogates, at most U+10FFFF.
 bool is_utf8(std::string_view text) noexcept;
 
 }  // namespace host_stub::validate
