@@ -1,14 +1,13 @@
 #!/usr/bin/env bash
-# The other direction of check_held_by.sh: each ctest case with the label "abi" is named by a rule of
-# abi/ABI.md, or is in the list of helper cases with a reason.
-#   check_cases_named.sh ABI.md HELPER_CASES BUILD_DIR
+# The other direction of check_held_by.sh: each ctest case with the label "abi" is named by a row of
+# held_by.txt, or is in the list of helper cases with a reason.
+#   check_cases_named.sh HELD_BY HELPER_CASES BUILD_DIR
 # Lines of HELPER_CASES: a case or pattern without "abi/", a blank, the reason.
 set -euo pipefail
-page=$1 helpers=$2 build=$3
+table=$1 helpers=$2 build=$3
 
-# what the page and the list name, as regular expressions of whole cases, one a line
-named=$(sed -n '/^## Rules/,/^## Why/p' "$page" |
-  grep -oE '[[:alnum:]_.+*-]+(/[[:alnum:]_.+*-]+)+' || true)
+# what the table and the list name, as regular expressions of whole cases, one a line
+named=$(grep '^VMM-' "$table" | grep -oE '[[:alnum:]_.+*-]+(/[[:alnum:]_.+*-]+)+' || true)
 listed=$(sed -nE 's/^([^# ]+) +[^ ].*/\1/p' "$helpers")
 as_regex() { sed -E 's/[.]$//; s/[.+]/\\&/g; s/\*/.*/g; s/^(abi\/)?(.*)$/^abi\/\2(\/|$)/'; }
 

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Each ctest case that abi/ABI.md names in "Held by" exists, and each rule has a "Held by". The words
-# that stand for a command of host_stub are with exactly the rules that the command lists.
-#   check_held_by.sh ABI.md BUILD_DIR HOST_STUB
+# Each rule of abi/ABI.md has a row in held_by.txt, in the page's order, and each ctest case that a row
+# names exists. The words that stand for a command of host_stub are with exactly the rules that the
+# command lists.
+#   check_held_by.sh ABI.md HELD_BY BUILD_DIR HOST_STUB
 set -euo pipefail
 set -f # patterns are for ctest's names, not for files
-page=$1 build=$2 host_stub=$3
+page=$1 table=$2 build=$3 host_stub=$4
 
 cases=$(ctest --test-dir "$build" -N | sed -n 's/^ *Test *#[0-9]*: //p')
 status=0
@@ -12,23 +13,16 @@ complain() {
   echo "$*"
   status=1
 }
-# "Held by" of a rule, without what is in parentheses, which is a remark
-held_by() { sed 's/.*\*Held by:\*//; s/([^)]*)//g; s/\.$//; s/,/ /g' <<<"$1"; }
-
-# one line a rule
-rules=$(awk '/^- \*\*VMM-/ { if (rule) print rule; rule = $0; next }
-             /^($|#)/ { if (rule) print rule; rule = ""; next }
-             rule { sub(/^ +/, ""); rule = rule " " $0 }
-             END { if (rule) print rule }' "$page")
+rules=$(grep '^VMM-' "$table")
+order=$(diff <(sed -nE 's/^- \*\*(VMM-[0-9]+)\*\* .*/\1/p' "$page") <(grep -oE '^VMM-[0-9]+' "$table")) ||
+  complain "the page (<) and the table (>) differ in their rules: $order"
 declare -A named=([validate]='' [conformance]='')
 while IFS= read -r rule; do
-  name=${rule#- \*\*}
-  name=${name%%\*\**}
-  if [[ $rule != *"*Held by:*"* ]]; then
-    complain "$name has no 'Held by'"
-    continue
-  fi
-  for word in $(held_by "$rule"); do
+  name=${rule%%:*}
+  # without what is in parentheses, which is a remark
+  words=$(sed 's/^[^:]*://; s/([^)]*)//g; s/,/ /g' <<<"$rule")
+  [[ -n ${words// /} ]] || complain "$name is held by nothing"
+  for word in $words; do
     [[ -v named[$word] ]] && named[$word]+="$name "
     [[ $word == */* ]] || continue
     pattern=${word//\*/.*}

@@ -100,5 +100,5 @@ vmm_abi_case(hosts/host_stub/both_entries "${says}" "create() = 0" --
              $<TARGET_FILE:host_stub> run --plugin $<TARGET_FILE:both_entries> --scenario boot)
 
 # ---- each case of the ABI is one that a rule names
-vmm_gate_case(cases_named "${here}/check_cases_named.sh" "${PROJECT_SOURCE_DIR}/abi/ABI.md"
+vmm_gate_case(cases_named "${here}/check_cases_named.sh" "${here}/held_by.txt"
               "${here}/helper_cases.txt" "${CMAKE_BINARY_DIR}")
