@@ -13,9 +13,9 @@ namespace host_preload {
 /// Where execvp would find `command`. Error: one line.
 tl::expected<std::string, std::string> find_program(const std::string& command);
 
-/// Whether the library can be loaded into the program. Error: one line that says why not: statically
-/// linked, another architecture, another C library, Go, setuid, file capabilities, not a program.
-/// Scripts are judged by their interpreter; what they start is not known.
+/// Whether the library can be loaded into the program. Error: one line that says why not:
+/// statically linked, another architecture, another C library, Go, setuid, file capabilities, not a
+/// program. Scripts are judged by their interpreter; what they start is not known.
 tl::expected<void, std::string> check_program(const std::string& path);
 
 /// The same for the bytes of an ELF file alone.
