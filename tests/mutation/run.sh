@@ -21,13 +21,13 @@ for source in tests/plugin/test_plugin_*.cpp; do
 done
 cases[plugin]='^(options|text|matrix|plugin_[a-z_]+|abi/validate/svm_pmu)(/|$)'
 targets[host_preload]="test_msr_filter test_preload_parts test_reset_detector test_preload_sim
-                       test_conformance"
+                       test_config test_conformance"
 targets[host_kit]="${targets[host_preload]} test_host_kit test_vmm_host"
 for bad in other_major small_descriptor small_hooks registers_twice never_registers \
   positive_result; do
   targets[host_kit]+=" bad_plugin_$bad" # of test_host_kit
 done
-cases[host_preload]='^(msr_filter|preload_parts|reset_detector|preload_sim)/'
+cases[host_preload]='^(msr_filter|preload_parts|reset_detector|preload_sim|config)/'
 cases[host_preload]+='|^conformance/the_(preload_host|stub)_on_a_simulated_kvm'
 cases[host_kit]="${cases[host_preload]}|^(host_kit|vmm_host)/"
 

@@ -155,6 +155,7 @@ const std::vector<RuleRow> kRuleRows{
     {"[program lkvm]", false},
     {"[vm web1]", true},
     {"[vm db* web?]", true},
+    {"[vm web? db*]", true},
     {"[vm web[0-9]]", true},
     {"[vm *]", true},
     {"[vm web]", false},

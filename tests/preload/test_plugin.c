@@ -49,6 +49,7 @@ enum { OPTIONS = sizeof option_names / sizeof option_names[0] };
 struct instance {
   const struct vmm_host* host;
   unsigned options;
+  pid_t process; /* that made it: a forked VMM has instances of its own */
 };
 
 /* One VM; also counts whether its hooks overlap with its end. */
@@ -109,6 +110,7 @@ static int32_t vm_created(void* ctx, const struct vmm_vm* vm, void** vm_ctx,
   struct instance* me = ctx;
   struct vm* mine;
   char text[128];
+  if (me->process != getpid()) return refuse(error, -EPROTO, "an instance of another process");
   if ((me->options & FAIL_CREATED) != 0)
     return refuse(error, -EPERM, "vm_created was told to fail");
   if ((me->options & (DENY | DENY_MANY)) != 0) {
@@ -191,6 +193,7 @@ static int32_t create(const struct vmm_host* host, const char* options, void** c
   int32_t result;
   if (me == NULL) return -ENOMEM;
   me->host = host;
+  me->process = getpid();
   if (parse_options(options, &me->options) < 0)
     result = refuse(error, -EINVAL, "unknown option");
   else if ((me->options & FAIL_CREATE) != 0)

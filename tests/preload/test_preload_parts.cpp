@@ -142,6 +142,7 @@ BOOST_AUTO_TEST_CASE(programs_that_cannot_say_why) {
   BOOST_TEST(contains(why(elf(EM_X86_64, PT_LOAD, "x")), "statically linked"));
   BOOST_TEST(contains(why(elf(EM_AARCH64, PT_INTERP, kGlibc)), "wrong architecture"));
   BOOST_TEST(contains(why(elf(EM_386, PT_INTERP, kGlibc, ELFCLASS32)), "wrong architecture"));
+  BOOST_TEST(contains(why(elf(EM_X86_64, PT_INTERP, kGlibc, ELFCLASS32)), "wrong architecture"));
   BOOST_TEST(contains(why(elf(EM_X86_64, PT_INTERP, kMusl)), "musl"));
   BOOST_TEST(contains(why(go_program()), "Go program"));
   BOOST_TEST(contains(why("hello"), "not a program"));
@@ -181,7 +182,21 @@ BOOST_AUTO_TEST_CASE(a_fifo_is_no_program_and_is_not_waited_for) {
 BOOST_AUTO_TEST_CASE(a_note_of_go_in_a_program_header) {
   std::string note(sizeof(Elf64_Nhdr), '\0');
   note += std::string("Go\0\0id", 6);
-  BOOST_TEST(!check_elf(elf(EM_X86_64, PT_NOTE, note)).has_value());
+  // it has an interpreter as well: otherwise it would be static
+  std::string image = kDynamic;
+  Elf64_Ehdr header;
+  std::memcpy(&header, image.data(), sizeof header);
+  std::array<Elf64_Phdr, 2> segments{};
+  std::memcpy(&segments[0], image.data() + header.e_phoff, sizeof segments[0]);
+  segments[1].p_type = PT_NOTE;
+  segments[1].p_offset = image.size();
+  segments[1].p_filesz = note.size();
+  image += note;
+  header.e_phoff = image.size();
+  header.e_phnum = segments.size();
+  std::memcpy(image.data(), &header, sizeof header);
+  image.append(reinterpret_cast<const char*>(segments.data()), sizeof segments);
+  BOOST_TEST(contains(check_elf(image).error(), "Go program"));
 }
 
 BOOST_AUTO_TEST_CASE(truncated_programs_are_read_within_their_bounds) {
@@ -217,6 +232,14 @@ BOOST_AUTO_TEST_CASE(programs_are_found_as_a_shell_finds_them) {
   BOOST_TEST(find_program("/bin/sh").value() == "/bin/sh");
   BOOST_TEST(!find_program("no-such-program-here").has_value());
   BOOST_TEST(!find_program("").has_value());
+  const TemporaryFolder first, second;
+  BOOST_REQUIRE(mkdir((first.path() + "/vmm").c_str(), 0755) == 0);  // a folder is no program
+  const std::string program = second.file("vmm", "", 0755);
+  const char* before = std::getenv("PATH");
+  const std::string path = before != nullptr ? before : "";
+  setenv("PATH", (first.path() + ":" + second.path()).c_str(), 1);
+  BOOST_TEST(find_program("vmm").value_or("") == program);
+  setenv("PATH", path.c_str(), 1);
 }
 
 BOOST_AUTO_TEST_CASE(arguments_of_the_launcher) {

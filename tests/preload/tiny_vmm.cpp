@@ -21,7 +21,7 @@
 //                      PerfMonV2: prints the count
 //   run:I              KVM_RUN until it halts; prints the exit and rbx
 //   filter:N           KVM_X86_SET_MSR_FILTER with N ranges that allow; prints the result
-//   exits              turns on exits for filtered MSRs
+//   exits              turns on exits for filtered MSRs; exits:N for the reasons N alone
 //   irqchip            KVM_CREATE_IRQCHIP
 //   pmucap:N           KVM_ENABLE_CAP(KVM_CAP_PMU_CAPABILITY, N); prints the result
 //   dup:I              from here on uses a duplicate of the vCPU's descriptor
@@ -320,7 +320,7 @@ void set_filter(Context& context) {
 void enable_exits(Context& context) {
   kvm_enable_cap cap{};
   cap.cap = KVM_CAP_X86_USER_SPACE_MSR;
-  cap.args[0] = KVM_MSR_EXIT_REASON_FILTER;
+  cap.args[0] = context.words.size() > 1 ? context.index() : KVM_MSR_EXIT_REASON_FILTER;
   check(ioctl(context.machine.vm->fd, KVM_ENABLE_CAP, &cap), "KVM_ENABLE_CAP");
 }
 
