@@ -52,7 +52,7 @@ void write_entry(int fd, uint32_t level, std::string_view message) noexcept {
 /// Above the descriptors that programs name by number in scripts and options.
 constexpr int kLowestFd = 100;
 
-/// This thread's id, asked once a process: a vCPU thread's system call filter may know no gettid
+/// This thread's id, asked once per process: a vCPU thread's system call filter may know no gettid
 /// later on. Initial-exec, so that reading it allocates nothing.
 struct ThreadId {
   int pid;

@@ -17,7 +17,7 @@ namespace svm_pmu {
 /// read back.
 ///
 /// A register that KVM refuses (a short count) is looked at: one that KVM does not have is left out
-/// from then on and said once a VM; one that is there and keeps another value fails the reset,
+/// from then on and said once per VM; one that is there and keeps another value fails the reset,
 /// after all others were written.
 ///
 /// 0; -EINVAL (no such vCPU); -EIO (a register kept its value); what the ioctl failed with. Each

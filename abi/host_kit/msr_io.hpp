@@ -46,7 +46,7 @@ class MsrBatch {
   bool add(const vmm_msr& entry) noexcept;
   std::span<const vmm_msr> entries() const noexcept { return entries_; }
 
-  /// Takes back what was added behind the first `count` entries.
+  /// Takes back what was added after the first `count` entries.
   void truncate(std::size_t count) noexcept;
 
   /// Writes all entries and empties the batch. Result: the entries that KVM refused.

@@ -368,7 +368,7 @@ class Judge {
     if (e_.warning == Warning::must && warnings == 0) wrong_.emplace_back("no warning is logged");
   }
 
-  /// What KVM refuses of the host's batch is said once a VM and register.
+  /// What KVM refuses of the host's batch is said once per VM and register.
   void host_log() {
     std::set<std::string> said;
     for (const LogLine& line : seen_.host_log) {

@@ -109,7 +109,7 @@ class LoadedPlugin {
   vmm_plugin descriptor_{};
 };
 
-/// Sizes of the structs that a host lends, and whether they are poisoned behind the call.
+/// Sizes of the structs that a host lends, and whether they are poisoned after the call.
 struct Lending {
   std::size_t host = sizeof(vmm_host);
   std::size_t vm = sizeof(vmm_vm);
