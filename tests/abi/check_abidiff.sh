@@ -7,10 +7,10 @@
 # "changed" (4) to it, which header_gate.py tells apart. With SED_EDIT header and source are edited
 # before, and abidiff must exit with STATUS.
 #
-# The record was made with g++ 12's C compiler and abigail-tools 2.2 by
-#   cc -g -shared -fPIC -I v1.0 typed_entry.c -o typed_entry.so
+# The records were made with g++ 12's C compiler and abigail-tools 2.2 by
+#   cc -g -shared -fPIC -I v1.N typed_entry.c -o typed_entry.so
 #   abidw --no-corpus-path --no-comp-dir-path --no-show-locs --no-elf-needed \
-#     --out-file v1.0/plugin.abi typed_entry.so
+#     --out-file v1.N/plugin.abi typed_entry.so
 set -eu
 source=$1 include_dir=$2 recorded=$3
 for tool in abidiff cc; do

@@ -9,45 +9,53 @@ function(vmm_gate_case name)
   set_tests_properties("abi/${name}" PROPERTIES LABELS "abi;once")
 endfunction()
 
-# ---- programs of 1.0 with those of today, in both directions
-set(v1_0 "${here}/v1.0")
-vmm_gate_case(v1.0/unchanged ${CMAKE_COMMAND} -E chdir "${v1_0}"
-              sha256sum --check --strict --quiet SHA256SUMS)
-add_library(v1_0_minimal_plugin MODULE v1.0/minimal_plugin.c)
-add_executable(v1_0_minimal_host v1.0/minimal_host.c)
-foreach(target v1_0_minimal_plugin v1_0_minimal_host)
-  set_target_properties(${target} PROPERTIES PREFIX "" C_VISIBILITY_PRESET hidden)
-  target_include_directories(${target} PRIVATE "${v1_0}" "${include_dir}")
-  target_link_libraries(${target} PRIVATE project_flags ${CMAKE_DL_LIBS})
-endforeach()
-vmm_abi_case(v1.0/minimal_plugin/v1.0 "${here}/run_expect.sh" "${v1_0}/stand_in.txt" 0
-             $<TARGET_FILE:v1_0_minimal_host> $<TARGET_FILE:v1_0_minimal_plugin>)
+# ---- programs of each release with those of today, in both directions
+set(releases 1.0 1.1)
 set(says "${here}/run_says.sh")
-set(old_plugin $<TARGET_FILE:v1_0_minimal_plugin>)
-vmm_abi_case(v1.0/minimal_plugin/minimal_host "${says}" "ABI 1.0" "minimal_plugin: 4 resets" --
-             $<TARGET_FILE:minimal_host> ${old_plugin})
-vmm_abi_case(v1.0/minimal_plugin/growth_host "${says}" "ABI 1.0, draft_homepage not there"
-             "vcpu_reset: 0" "draft_hook: not there" "minimal_plugin: 1 resets" --
-             $<TARGET_FILE:growth_host> ${old_plugin})
-vmm_abi_case(v1.0/minimal_plugin/host_stub "${says}" "KVM_SET_MSRS 1 MSR: c0000082=0 -> 1"
-             "minimal_plugin: 2 resets" --
-             $<TARGET_FILE:host_stub> run --plugin ${old_plugin} --scenario boot,reset)
-vmm_abi_case(v1.0/minimal_plugin/host_stub/batch "${says}" "vcpu_reset(vCPU 0) = 0"
-             "minimal_plugin: 2 resets" --
-             $<TARGET_FILE:host_stub> run --batch --plugin ${old_plugin} --scenario boot,reset)
-set(old_host $<TARGET_FILE:v1_0_minimal_host>)
-vmm_abi_case(v1.0/minimal_host/minimal_plugin "${says}" "vcpu_reset with a batch: 0"
-             "minimal_plugin: 4 resets" -- ${old_host} $<TARGET_FILE:minimal_plugin>)
-vmm_abi_case(v1.0/minimal_host/growth_plugin "${says}" "draft_clock 0" "draft_tag 0" --
-             ${old_host} $<TARGET_FILE:growth_plugin>)
-vmm_abi_case(v1.0/minimal_host/svm_pmu "${says}" "vcpu_reset: 0" "vcpu_reset with a batch: 0"
-             "written to vCPU 1: MSR 0xc0010208 flags 0 value 0x0" --
-             ${old_host} $<TARGET_FILE:svm_pmu>)
+foreach(release IN LISTS releases)
+  set(frozen "${here}/v${release}")
+  string(REPLACE . _ prefix "v${release}")
+  vmm_gate_case(v${release}/unchanged ${CMAKE_COMMAND} -E chdir "${frozen}"
+                sha256sum --check --strict --quiet SHA256SUMS)
+  add_library(${prefix}_minimal_plugin MODULE v${release}/minimal_plugin.c)
+  add_executable(${prefix}_minimal_host v${release}/minimal_host.c)
+  foreach(target ${prefix}_minimal_plugin ${prefix}_minimal_host)
+    set_target_properties(${target} PROPERTIES PREFIX "" C_VISIBILITY_PRESET hidden)
+    target_include_directories(${target} PRIVATE "${frozen}" "${include_dir}")
+    target_link_libraries(${target} PRIVATE project_flags ${CMAKE_DL_LIBS})
+  endforeach()
+  set(old_plugin $<TARGET_FILE:${prefix}_minimal_plugin>)
+  set(old_host $<TARGET_FILE:${prefix}_minimal_host>)
+  vmm_abi_case(v${release}/minimal_plugin/v${release} "${here}/run_expect.sh"
+               "${frozen}/stand_in.txt" 0 ${old_host} ${old_plugin})
+  vmm_abi_case(v${release}/minimal_plugin/minimal_host "${says}" "ABI ${release}"
+               "minimal_plugin: 4 resets" -- $<TARGET_FILE:minimal_host> ${old_plugin})
+  vmm_abi_case(v${release}/minimal_plugin/growth_host "${says}"
+               "ABI ${release}, draft_homepage not there" "vcpu_reset: 0" "draft_hook: not there"
+               "minimal_plugin: 1 resets" -- $<TARGET_FILE:growth_host> ${old_plugin})
+  vmm_abi_case(v${release}/minimal_plugin/host_stub "${says}"
+               "KVM_SET_MSRS 1 MSR: c0000082=0 -> 1" "minimal_plugin: 2 resets" --
+               $<TARGET_FILE:host_stub> run --plugin ${old_plugin} --scenario boot,reset)
+  vmm_abi_case(v${release}/minimal_plugin/host_stub/batch "${says}" "vcpu_reset(vCPU 0) = 0"
+               "minimal_plugin: 2 resets" --
+               $<TARGET_FILE:host_stub> run --batch --plugin ${old_plugin} --scenario boot,reset)
+  vmm_abi_case(v${release}/minimal_host/minimal_plugin "${says}" "vcpu_reset with a batch: 0"
+               "minimal_plugin: 4 resets" -- ${old_host} $<TARGET_FILE:minimal_plugin>)
+  vmm_abi_case(v${release}/minimal_host/growth_plugin "${says}" "draft_clock 0" "draft_tag 0" --
+               ${old_host} $<TARGET_FILE:growth_plugin>)
+  vmm_abi_case(v${release}/minimal_host/svm_pmu "${says}" "vcpu_reset: 0"
+               "vcpu_reset with a batch: 0"
+               "written to vCPU 1: MSR 0xc0010208 flags 0 value 0x0" --
+               ${old_host} $<TARGET_FILE:svm_pmu>)
+endforeach()
+set(v1_0 "${here}/v1.0")
 
 # ---- today's header keeps what a release had
 if(Python3_FOUND)
-  vmm_gate_case(gate/v1.0 ${Python3_EXECUTABLE} -B "${here}/header_gate.py" "${v1_0}"
-                "${include_dir}")
+  foreach(release IN LISTS releases)
+    vmm_gate_case(gate/v${release} ${Python3_EXECUTABLE} -B "${here}/header_gate.py"
+                  "${here}/v${release}" "${include_dir}")
+  endforeach()
   set(gate_test ${Python3_EXECUTABLE} -B "${here}/header_gate_test.py")
   set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS "${here}/header_gate_test.py")
   execute_process(COMMAND ${gate_test} --list OUTPUT_VARIABLE gate_cases COMMAND_ERROR_IS_FATAL ANY)
@@ -61,7 +69,9 @@ endif()
 
 # ---- the same by abidiff, as an alarm
 set(abidiff "${here}/check_abidiff.sh" "${here}/typed_entry.c")
-vmm_gate_case(abidiff/v1.0 ${abidiff} "${include_dir}" "${v1_0}/plugin.abi")
+foreach(release IN LISTS releases)
+  vmm_gate_case(abidiff/v${release} ${abidiff} "${include_dir}" "${here}/v${release}/plugin.abi")
+endforeach()
 vmm_gate_case(abidiff/member_appended ${abidiff} "${v1_0}" "${v1_0}/plugin.abi"
               "s/  const struct vmm_msr_sink\\* batch.*/&\\n uint64_t tag\\x3b/" 4)
 vmm_gate_case(abidiff/parameter_narrowed ${abidiff} "${v1_0}" "${v1_0}/plugin.abi"
@@ -77,7 +87,7 @@ if(SVM_PMU_STATIC) # the list is of these
   endforeach()
 endif()
 if(NOT SVM_PMU_SANITIZE) # a sanitizer brings exports and libraries of its own
-  foreach(target minimal_plugin growth_plugin v1_0_minimal_plugin)
+  foreach(target minimal_plugin growth_plugin v1_0_minimal_plugin v1_1_minimal_plugin)
     vmm_gate_case("files/${target}" "${here}/check_file.sh" "${here}/files.txt"
                   $<TARGET_FILE:${target}>)
   endforeach()

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
 // What the process and the host's table are, and what becomes of create.
+#include <fmt/ranges.h>
 #include <vmm/plugin.h>
 
 #include <algorithm>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
 // The plugin's file, its entry and its descriptor: VMM-1, 2, 3, 6, 26.
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <cstring>
 #include <string_view>
