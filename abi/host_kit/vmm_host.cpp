@@ -151,6 +151,8 @@ struct vmm_host_vm {
   CpuidTable supported;
   std::vector<std::unique_ptr<PluginVm>> views;
 
+  std::mutex list_mutex;  ///< one msr_list_build of a VM at a time: vCPUs are saved in parallel
+
   std::mutex cpuid_mutex;
   std::map<uint32_t, CpuidTable> cpuid;  ///< by vCPU index; guarded
 };
@@ -183,7 +185,8 @@ void ask_supported(vmm_host_plugins& plugins, int32_t kvm_fd, CpuidTable& table)
 }
 
 /// All registers that the plugins name, one list in their order.
-tl::expected<std::vector<vmm_msr>, PluginError> whole_list(const vmm_host_vm& vm) {
+tl::expected<std::vector<vmm_msr>, PluginError> whole_list(vmm_host_vm& vm) {
+  const std::lock_guard lock(vm.list_mutex);
   std::vector<vmm_msr> all;
   for (const auto& view : vm.views) {
     auto list = view->msr_list();

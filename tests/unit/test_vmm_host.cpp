@@ -96,7 +96,7 @@ class Vmm {
   int32_t reset(uint32_t index) {
     return vmm_host_vcpu_reset(vm, index, kFirstVcpuFd + static_cast<int32_t>(index));
   }
-  std::vector<std::byte> save(uint32_t index) {
+  std::vector<std::byte> save(uint32_t index) const {
     const int32_t fd = kFirstVcpuFd + static_cast<int32_t>(index);
     uint32_t size = 0;
     const int32_t asked = vmm_host_vcpu_save(vm, index, fd, nullptr, 0, &size, nullptr);
@@ -106,7 +106,7 @@ class Vmm {
     BOOST_TEST(size == state.size());
     return state;
   }
-  int32_t restore(uint32_t index, const std::vector<std::byte>& state, ErrorText& error) {
+  int32_t restore(uint32_t index, const std::vector<std::byte>& state, ErrorText& error) const {
     return vmm_host_vcpu_restore(vm, index, kFirstVcpuFd + static_cast<int32_t>(index),
                                  state.data(), static_cast<uint32_t>(state.size()), &error.error);
   }
@@ -299,6 +299,29 @@ BOOST_AUTO_TEST_CASE(vms_of_one_list_and_their_vcpus_are_reset_from_several_thre
                     count == 0;
         }
       });
+  for (std::thread& thread : threads) thread.join();
+  BOOST_TEST(failed == 0);
+}
+
+BOOST_AUTO_TEST_CASE(vcpus_are_saved_from_several_threads_and_the_list_is_built_by_one_at_a_time) {
+  Vmm vmm(kSpec);
+  ErrorText error;
+  vmm.config.log = [](void*, uint32_t, const char*, const char*) {};
+  const std::string list = std::string(TEST_BUILD_DIR) + "/tests/unit/plugins/plugin_list_alone.so";
+  BOOST_REQUIRE_EQUAL(vmm_host_open(&vmm.config, list.c_str(), &vmm.plugins, &error.error), 0);
+  vmm.open_vm();
+  BOOST_REQUIRE_EQUAL(vmm.create(&error), 0);
+  std::vector<std::thread> threads;
+  std::atomic<int> failed = 0;
+  for (uint32_t index = 0; index < 2; ++index)
+    threads.emplace_back([&vmm, index, &failed] {
+      const int32_t fd = kFirstVcpuFd + static_cast<int32_t>(index);
+      for (int i = 0; i < 100; ++i) {
+        uint32_t size = 0;
+        failed += vmm_host_vcpu_save(vmm.vm, index, fd, nullptr, 0, &size, nullptr) != 0;
+        failed += vmm_host_vcpu_restore(vmm.vm, index, fd, nullptr, 0, nullptr) != 0;
+      }
+    });
   for (std::thread& thread : threads) thread.join();
   BOOST_TEST(failed == 0);
 }

@@ -32,8 +32,9 @@
  *
  * THREADS
  *   Functions on different VMs may run at the same time. On one VM: vmm_host_vcpu_* calls of
- *   different vCPUs may run at the same time, calls of one vCPU one after the other; every other
- *   function alone. Not from signal handlers.
+ *   different vCPUs may run at the same time, calls of one vCPU one after the other; but no save or
+ *   restore while another vCPU of the VM is being reset. Every other function alone. Not from
+ *   signal handlers.
  *
  * SANDBOXES
  *   vmm_host_open may do anything. vmm_host_vm_created, vmm_host_vcpu_cpuid, vmm_host_vcpu_save and
@@ -171,7 +172,8 @@ VMM_HOST_API int32_t vmm_host_vcpu_reset(struct vmm_host_vm* vm, uint32_t index,
 /* As vmm_host_vcpu_reset, for a VMM that makes one KVM_SET_MSRS of its own at a reset: the plugins'
  * registers are added to `batch` after its first *count entries, *count is raised, and no ioctl is
  * made where there is room. The VMM writes the batch in order, with flags cleared, and skips an
- * entry that KVM refuses. On an error *count is as before. */
+ * entry that KVM refuses. The first error ends it: *count is as before, and no other plugin is
+ * called. */
 VMM_HOST_API int32_t vmm_host_vcpu_reset_batch(struct vmm_host_vm* vm, uint32_t index,
                                                int32_t vcpu_fd, struct vmm_msr* batch,
                                                uint32_t capacity, uint32_t* count);
