@@ -3,6 +3,7 @@
 // What a line of a guest's or a host's log means, and whether one of the two bugs is behind it.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <span>
 #include <string>
