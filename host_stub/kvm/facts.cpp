@@ -268,8 +268,8 @@ void Facts::all_msr_rows(std::string_view vpmu, std::string_view cpuid, Cpu& cpu
                                       {0xc0000300, 0x5},
                                       {0xc0000302, 0x5},
                                       {0xc0000303, 0x5}}};
-  rows.insert(rows.end(), kRest.begin(), kRest.end());
   for (const Row& row : rows) msr_row(vpmu, cpuid, cpu, row.msr, row.value);
+  for (const Row& row : kRest) msr_row(vpmu, cpuid, cpu, row.msr, row.value);
 }
 
 /// Are K7 selector 0 and F15H selector 0 one register?
