@@ -7,3 +7,8 @@
 template auto fmt::detail::thousands_sep_impl<char>(fmt::detail::locale_ref)
     -> fmt::detail::thousands_sep_result<char>;
 template auto fmt::detail::decimal_point_impl<char>(fmt::detail::locale_ref) -> char;
+#if FMT_VERSION >= 100000 && FMT_VERSION < 110000  // before: implicit; since: no template
+template void fmt::detail::vformat_to<char>(fmt::detail::buffer<char>&, fmt::string_view,
+                                            fmt::detail::vformat_args<char>::type,
+                                            fmt::detail::locale_ref);
+#endif
