@@ -237,29 +237,29 @@ int32_t vmm_host_plugins::get_cpuid(vmm_vm_handle handle, vmm_vcpu_handle vcpu, 
 }
 
 int32_t vmm_host_plugins::deny_msrs(vmm_vm_handle handle,
-                                    std::span<const vmm_msr_range> ranges) noexcept try {
-  vmm_host_vm& vm = vmm_host_vm::of(handle);
-  if (!vm.creating) return -EINVAL;
-  if (vm_ioctl(handle, KVM_CHECK_EXTENSION, reinterpret_cast<void*>(KVM_CAP_X86_MSR_FILTER)) <= 0)
-    return -EOPNOTSUPP;
-  DenyList denied = vm.denied;
-  if (const int32_t result = denied.add(ranges); result < 0) return result;
-  auto filter = merge_msr_filter(kvm_msr_filter{}, denied);
-  if (!filter) return -ENOSPC;
-  if (const int32_t result = vm_ioctl(handle, KVM_X86_SET_MSR_FILTER, &*filter); result < 0)
-    return result;
-  vm.denied = std::move(denied);
-  return 0;
-} catch (const std::bad_alloc&) {
-  return -ENOMEM;
+                                    std::span<const vmm_msr_range> ranges) noexcept {
+  return guarded(nullptr, [&] {
+    vmm_host_vm& vm = vmm_host_vm::of(handle);
+    if (!vm.creating) return -EINVAL;
+    if (vm_ioctl(handle, KVM_CHECK_EXTENSION, reinterpret_cast<void*>(KVM_CAP_X86_MSR_FILTER)) <= 0)
+      return -EOPNOTSUPP;
+    DenyList denied = vm.denied;
+    if (const int32_t result = denied.add(ranges); result < 0) return result;
+    auto filter = merge_msr_filter(kvm_msr_filter{}, denied);
+    if (!filter) return -ENOSPC;
+    if (const int32_t result = vm_ioctl(handle, KVM_X86_SET_MSR_FILTER, &*filter); result < 0)
+      return result;
+    vm.denied = std::move(denied);
+    return 0;
+  });
 }
 
 int32_t vmm_host_plugins::hide_cpuid(vmm_vm_handle handle,
-                                     std::span<const vmm_cpuid_bits> bits) noexcept try {
-  vmm_host_vm& vm = vmm_host_vm::of(handle);
-  return vm.creating ? vm.hidden.add(bits) : -EINVAL;
-} catch (const std::bad_alloc&) {
-  return -ENOMEM;
+                                     std::span<const vmm_cpuid_bits> bits) noexcept {
+  return guarded(nullptr, [&] {
+    vmm_host_vm& vm = vmm_host_vm::of(handle);
+    return vm.creating ? vm.hidden.add(bits) : -EINVAL;
+  });
 }
 
 int32_t vmm_host_plugins::get_supported_cpuid(vmm_vm_handle handle, uint32_t leaf, uint32_t subleaf,

@@ -47,7 +47,7 @@ for word in pmu-cap-disabled= pmu-off-method= log-level= svm_pmu.so; do
   named "svm_pmu(7)" "$word"
 done
 shown abi/vmm_host.3
-for word in $(grep -oE 'vmm_host_[a-z_]+\(' "$build/../../abi/include/vmm/host.h" | sort -u); do
+while read -r word; do
   named "vmm_host(3)" "$word"
-done
+done < <(grep -oE 'vmm_host_[a-z_]+\(' "$build/../../abi/include/vmm/host.h" | sort -u)
 exit "$status"
