@@ -39,8 +39,13 @@ tl::expected<void, MsrIoError> look_for_lost_bits(Host& host, vmm_vcpu_handle vc
                                                   RestoreReport& report) {
   std::vector<vmm_msr> wanted;
   std::vector<uint32_t> indexes;
-  for (const vmm_msr& entry : writes) {
+  for (auto each = writes.begin(); each != writes.end(); ++each) {
+    const vmm_msr& entry = *each;
     if (entry.value == 0 || (entry.flags & VMM_MSR_SAVED) == 0) continue;
+    // the list may write it once more, with a constant
+    const bool is_last = std::none_of(
+        each + 1, writes.end(), [&](const vmm_msr& later) { return later.index == entry.index; });
+    if (!is_last) continue;
     if (saved_entry(list, entry.index)->value != ~uint64_t{0}) continue;
     wanted.push_back(entry);
     indexes.push_back(entry.index);

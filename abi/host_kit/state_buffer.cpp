@@ -10,7 +10,6 @@ namespace {
 
 constexpr uint32_t kMagic = 0x524d4d56;  // "VMMR"
 constexpr uint32_t kVersion = 1;
-constexpr uint32_t kMaxRegisters = 4096;
 constexpr std::size_t kHeaderSize = 16;
 constexpr std::size_t kRegisterSize = 16;
 static_assert(state_size(1) == kHeaderSize + kRegisterSize);
@@ -63,7 +62,7 @@ tl::expected<std::vector<SavedMsr>, StateError> read_state(std::span<const std::
                                                            std::to_string(version) +
                                                            ", this library reads 1"});
   const uint32_t count = get32(in, 8);
-  if (count == 0 || count > kMaxRegisters || in.size() != state_size(count))
+  if (count == 0 || count > kMaxStateRegisters || in.size() != state_size(count))
     return bad("there are " + std::to_string(in.size()) + " bytes, not what " +
                std::to_string(count) + " registers need");
   if (get32(in, 12) != checksum(in.subspan(kHeaderSize)))

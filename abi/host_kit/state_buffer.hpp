@@ -24,6 +24,9 @@
 
 namespace host_kit {
 
+/// Most registers of a state.
+inline constexpr uint32_t kMaxStateRegisters = 4096;
+
 /// Bytes of a state of so many registers.
 constexpr std::size_t state_size(std::size_t registers) noexcept {
   return registers == 0 ? 0 : 16 + 16 * registers;

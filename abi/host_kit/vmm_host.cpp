@@ -72,17 +72,20 @@ int32_t guarded(vmm_error* error, Body body) noexcept {
   }
 }
 
-/// Plugins lie in vmm/plugins beside this library; without a file of its own (linked in) where it
-/// was configured for.
+/// Plugins lie in vmm/plugins beside this library, wherever it was moved to, or where it was
+/// configured for. Linked into a program there is no file of the library's: the name that the
+/// loader has for a program is whatever its caller said.
 std::vector<std::string> plugin_folders() {
   std::vector<std::string> folders;
+#ifdef VMM_HOST_SHARED
+  static const char here = 0;
   Dl_info info{};
   std::array<char, PATH_MAX> path{};
-  if (dladdr(reinterpret_cast<const void*>(&vmm_host_version), &info) != 0 &&
-      realpath(info.dli_fname, path.data()) != nullptr) {
+  if (dladdr(&here, &info) != 0 && realpath(info.dli_fname, path.data()) != nullptr) {
     const std::string file = path.data();
     folders.push_back(file.substr(0, file.find_last_of('/')) + "/vmm/plugins");
   }
+#endif
   folders.emplace_back(VMM_PLUGIN_FOLDER);
   return folders;
 }
@@ -135,7 +138,13 @@ struct vmm_host_vm {
         kvm_fd(config.kvm_fd),
         vm_fd(config.vm_fd),
         max_vcpus(config.max_vcpus),
-        guest_pmu(config.guest_pmu) {}
+        // a value of a later header's says nothing here (vmm/guest_pmu.h)
+        guest_pmu(config.guest_pmu <= VMM_GUEST_PMU_ON ? config.guest_pmu : VMM_GUEST_PMU_UNSAID) {}
+  ~vmm_host_vm() {
+    while (!views.empty()) views.pop_back();  // the last that was told of it is the first to end
+  }
+  vmm_host_vm(const vmm_host_vm&) = delete;
+  vmm_host_vm& operator=(const vmm_host_vm&) = delete;
 
   vmm_vm_handle handle() noexcept { return reinterpret_cast<vmm_vm_handle>(this); }
   static vmm_host_vm& of(vmm_vm_handle handle) noexcept {
@@ -149,12 +158,13 @@ struct vmm_host_vm {
   DenyList denied;
   HiddenCpuid hidden;
   CpuidTable supported;
-  std::vector<std::unique_ptr<PluginVm>> views;
 
   std::mutex list_mutex;  ///< one msr_list_build of a VM at a time: vCPUs are saved in parallel
 
   std::mutex cpuid_mutex;
   std::map<uint32_t, CpuidTable> cpuid;  ///< by vCPU index; guarded
+
+  std::vector<std::unique_ptr<PluginVm>> views;  ///< last: vm_destroyed may use all of the others
 };
 
 namespace {
@@ -316,8 +326,6 @@ int32_t vmm_host_vm_created(vmm_host_plugins* plugins, const vmm_host_vm_config*
       return report(error, -EINVAL,
                     "vmm_host_vm_created: max_vcpus is " + std::to_string(config.max_vcpus) +
                         ", not 1 to " + std::to_string(kMaxVcpus));
-    if (config.guest_pmu > VMM_GUEST_PMU_ON)
-      return report(error, -EINVAL, "vmm_host_vm_created: guest_pmu is none of VMM_GUEST_PMU_*");
     auto vm = std::make_unique<vmm_host_vm>(*plugins, config);
     ask_supported(*plugins, config.kvm_fd, vm->supported);
     for (const auto& instance : plugins->set.instances()) {
@@ -429,6 +437,10 @@ int32_t vmm_host_vcpu_save(vmm_host_vm* vm, uint32_t index, int32_t vcpu_fd, voi
     VcpuCall vcpu{*vm, index, vcpu_fd};
     const auto state = save_msrs(vm->plugins, vcpu.handle(), *list);
     if (!state) return report(error, state.error().code, state.error().text);
+    if (state->size() > kMaxStateRegisters)
+      return report(error, -EINVAL,
+                    "vmm_host_vcpu_save: " + std::to_string(state->size()) + " registers, " +
+                        std::to_string(kMaxStateRegisters) + " are the most");
     *size = static_cast<uint32_t>(state_size(state->size()));
     if (*size > capacity)
       return report(error, -ENOSPC,

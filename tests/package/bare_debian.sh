@@ -53,9 +53,6 @@ files() { (cd "$root" && find . -xdev \( -path ./proc -o -path ./sys -o -path ./
 # ---- the runtime package alone, with no recommendations
 in_root apt-get install -qq -y man-db >/dev/null 2>&1
 cp build/package/*.deb "$root/tmp"
-# what svm-pmu depends on stays when it is purged
-in_root apt-get install -qq -y --no-install-recommends libboost-program-options1.74.0 libfmt9 \
-  >/dev/null 2>&1
 files >"$work/before"
 # shellcheck disable=SC2016 # for the shell in there
 in_root sh -ec 'apt-get install -qq -y --no-install-recommends /tmp/svm-pmu_*.deb >/dev/null 2>&1

@@ -425,6 +425,37 @@ BOOST_AUTO_TEST_CASE(selector_bits_that_only_a_mediated_vpmu_keeps_are_not_lost_
              error.text.data());
 }
 
+BOOST_AUTO_TEST_CASE(in_vm_destroyed_the_vm_is_still_there) {
+  Vmm vmm(kSpec);
+  ErrorText error;
+  const std::string plugin =
+      std::string(TEST_BUILD_DIR) + "/tests/unit/plugins/plugin_asks_at_the_end.so";
+  BOOST_REQUIRE_EQUAL(vmm_host_open(&vmm.config, plugin.c_str(), &vmm.plugins, &error.error), 0);
+  vmm.open_vm();
+  BOOST_REQUIRE_EQUAL(vmm.create(&error), 0);
+  kvm_cpuid_entry2 vendor{};
+  vendor.ebx = 0x68747541;  // "Auth"
+  BOOST_REQUIRE_EQUAL(vmm_host_vcpu_cpuid(vmm.vm, 0, &vendor, 1), 0);
+  vmm_host_vm_destroyed(vmm.vm);
+  vmm.vm = nullptr;
+  BOOST_TEST(vmm.logged("at the end: 0, Auth"));
+
+  // and what plugin_helper.h cuts is whole characters: 1 + 2 n bytes
+  vmm_host_plugins* none = nullptr;
+  BOOST_TEST(vmm_host_open(&vmm.config, (plugin + ",long=1").c_str(), &none, &error.error) ==
+             -EINVAL);
+  const std::string_view said = error.text.data();
+  BOOST_TEST(said.size() > 100U);
+  BOOST_TEST(said.substr(said.size() - 2) == "\xc3\xa4");
+}
+
+BOOST_AUTO_TEST_CASE(a_wish_of_a_later_header_is_no_wish) {
+  Vmm vmm(kSpec);
+  vmm.guest_pmu = VMM_GUEST_PMU_ON + 7;
+  vmm.start("pmu-cap-disabled=auto");
+  BOOST_TEST(!vmm.save(0).empty());
+}
+
 BOOST_AUTO_TEST_CASE(bad_calls_are_refused_with_words) {
   Vmm vmm(kSpec);
   ErrorText error;

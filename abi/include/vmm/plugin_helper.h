@@ -28,14 +28,34 @@
 #define VMM_HELPER_UNUSED
 #endif
 
+/* How much of a text that was cut after `length` bytes is whole UTF-8 characters. */
+VMM_HELPER_UNUSED
+static size_t vmm_whole_characters(const char* text, size_t length) {
+  size_t start = length; /* of the last character */
+  unsigned char lead;
+  while (start > 0 && ((unsigned char)text[start - 1] & 0xc0u) == 0x80u) start--;
+  if (start == 0) return length; /* continuation bytes alone: no UTF-8 */
+  lead = (unsigned char)text[--start];
+  return start + (lead < 0x80u   ? 1u
+                  : lead < 0xe0u ? 2u
+                  : lead < 0xf0u ? 3u
+                                 : 4u) <=
+                 length
+             ? length
+             : start;
+}
+
 /* Puts one line into the caller's error, if it has one, and returns `code`. */
 VMM_HELPER_FORMAT(3, 4)
 static int32_t vmm_fail(struct vmm_error* error, int32_t code, const char* format, ...) {
   va_list arguments;
+  int length;
   if (error && error->struct_size >= sizeof *error && error->message && error->capacity > 0) {
     va_start(arguments, format);
-    vsnprintf(error->message, error->capacity, format, arguments);
+    length = vsnprintf(error->message, error->capacity, format, arguments);
     va_end(arguments);
+    if (length >= 0 && (size_t)length >= error->capacity)
+      error->message[vmm_whole_characters(error->message, error->capacity - 1)] = '\0';
   }
   return code;
 }
@@ -99,7 +119,7 @@ static int32_t vmm_next_option(const char** options, char* key, size_t key_size,
   return 1;
 }
 
-/* One finished line in the host's log, cut at 255 bytes. */
+/* One finished line in the host's log, cut after at most 255 bytes. */
 VMM_HELPER_FORMAT(3, 4)
 static void vmm_log(const struct vmm_host* host, uint32_t level, const char* format, ...) {
   char line[256];
@@ -109,7 +129,10 @@ static void vmm_log(const struct vmm_host* host, uint32_t level, const char* for
   length = vsnprintf(line, sizeof line, format, arguments);
   va_end(arguments);
   if (length < 0) return;
-  if ((size_t)length >= sizeof line) length = (int)sizeof line - 1;
+  if ((size_t)length >= sizeof line) {
+    length = (int)vmm_whole_characters(line, sizeof line - 1);
+    line[length] = '\0';
+  }
   host->log(host->host_ctx, level, line, (uint64_t)length);
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * mallinfo2, glibc 2.33, over mallinfo, whose fields are narrower: right up to 2 GiB. */
+ * mallinfo2, glibc 2.33, over mallinfo, whose fields are narrower: right up to 4 GiB. */
 #include <malloc.h>
 #include <stddef.h>
 
