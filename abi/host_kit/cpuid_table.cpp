@@ -14,10 +14,8 @@ void CpuidTable::lookup(uint32_t leaf, uint32_t subleaf,
                         std::span<uint32_t, 4> registers) const noexcept {
   std::fill(registers.begin(), registers.end(), 0u);
   const auto found =
-      std::find_if(entries_.begin(), entries_.end(), [&](const kvm_cpuid_entry2& entry) {
-        const bool by_index = (entry.flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX) != 0;
-        return entry.function == leaf && (!by_index || entry.index == subleaf);
-      });
+      std::find_if(entries_.begin(), entries_.end(),
+                   [&](const kvm_cpuid_entry2& entry) { return is_leaf(entry, leaf, subleaf); });
   if (found == entries_.end()) return;
   registers[0] = found->eax;
   registers[1] = found->ebx;

@@ -12,6 +12,12 @@
 
 namespace host_kit {
 
+/// Whether an entry of KVM's is that of a leaf: its index counts where the leaf has subleaves.
+inline bool is_leaf(const kvm_cpuid_entry2& entry, uint32_t leaf, uint32_t subleaf) noexcept {
+  const bool by_subleaf = (entry.flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX) != 0;
+  return entry.function == leaf && (!by_subleaf || entry.index == subleaf);
+}
+
 class CpuidTable {
  public:
   /// Longest table that KVM takes (KVM_MAX_CPUID_ENTRIES). May throw bad_alloc.

@@ -5,16 +5,13 @@
 #include <cerrno>
 #include <utility>
 
+#include "host_kit/cpuid_table.hpp"
+
 namespace host_kit {
 namespace {
 
 bool same_register(const vmm_cpuid_bits& a, const vmm_cpuid_bits& b) {
   return a.leaf == b.leaf && a.subleaf == b.subleaf && a.reg == b.reg;
-}
-
-bool is_of(const kvm_cpuid_entry2& entry, const vmm_cpuid_bits& bits) {
-  const bool by_subleaf = (entry.flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX) != 0;
-  return entry.function == bits.leaf && (!by_subleaf || entry.index == bits.subleaf);
 }
 
 uint32_t& register_of(kvm_cpuid_entry2& entry, uint32_t reg) {
@@ -50,7 +47,7 @@ int32_t HiddenCpuid::add(std::span<const vmm_cpuid_bits> bits) {
 void HiddenCpuid::clear_in(std::span<kvm_cpuid_entry2> table) const noexcept {
   for (kvm_cpuid_entry2& entry : table)
     for (const vmm_cpuid_bits& bits : bits_)
-      if (is_of(entry, bits)) register_of(entry, bits.reg) &= ~bits.mask;
+      if (is_leaf(entry, bits.leaf, bits.subleaf)) register_of(entry, bits.reg) &= ~bits.mask;
 }
 
 HiddenCpuid HiddenCpuid::intersection(const HiddenCpuid& other) const {

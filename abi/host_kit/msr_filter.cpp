@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <utility>
 
 namespace host_kit {
 namespace {
@@ -82,6 +83,20 @@ tl::expected<kvm_msr_filter, uint32_t> merge_msr_filter(const kvm_msr_filter& vm
     if (range.nmsrs != 0) append(range);
   if (used > KVM_MSR_FILTER_MAX_RANGES) return tl::unexpected(used);
   return merged;
+}
+
+int32_t deny_msrs(Host& host, vmm_vm_handle vm, DenyList& denied,
+                  std::span<const vmm_msr_range> ranges) {
+  if (host.vm_ioctl(vm, KVM_CHECK_EXTENSION, reinterpret_cast<void*>(KVM_CAP_X86_MSR_FILTER)) <= 0)
+    return -EOPNOTSUPP;
+  DenyList all = denied;
+  if (const int32_t result = all.add(ranges); result < 0) return result;
+  auto filter = merge_msr_filter(kvm_msr_filter{}, all);
+  if (!filter) return -ENOSPC;
+  if (const int32_t result = host.vm_ioctl(vm, KVM_X86_SET_MSR_FILTER, &*filter); result < 0)
+    return result;
+  denied = std::move(all);
+  return 0;
 }
 
 bool answer_denied_msr(const DenyList& denied, kvm_run& run) noexcept {

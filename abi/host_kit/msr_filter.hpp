@@ -5,7 +5,8 @@
 //
 // KVM takes the first of the 16 ranges that holds the MSR (Documentation/virt/kvm/api.rst 4.97;
 // a bitmap bit of 0 denies), so denied ranges go first and the VMM's follow in their order.
-// Pure; the merged filter points to the VMM's bitmaps and to a constant one of ours.
+// Pure, but for deny_msrs; the merged filter points to the VMM's bitmaps and to a constant one of
+// ours.
 #pragma once
 
 #include <linux/kvm.h>
@@ -15,6 +16,8 @@
 #include <span>
 #include <tl/expected.hpp>
 #include <vector>
+
+#include "host_kit/host.hpp"
 
 namespace host_kit {
 
@@ -37,6 +40,12 @@ class DenyList {
 /// VMM wants no filter. Error: how many ranges it would need, more than KVM_MSR_FILTER_MAX_RANGES.
 tl::expected<kvm_msr_filter, uint32_t> merge_msr_filter(const kvm_msr_filter& vmm,
                                                         const DenyList& denied) noexcept;
+
+/// Denies more MSRs to the guest of a VM whose VMM has set no filter: they join `denied`, and KVM
+/// gets the filter. 0; -EOPNOTSUPP (KVM has no filters); -ENOSPC; what `denied` or KVM says; then
+/// `denied` is as before. For a host's deny_msrs. May throw bad_alloc.
+int32_t deny_msrs(Host& host, vmm_vm_handle vm, DenyList& denied,
+                  std::span<const vmm_msr_range> ranges);
 
 /// Answers the exit that KVM_RUN returned for if it is for a filtered MSR that is denied; true: the
 /// guest is to go on. False: the exit is another's, and *run is as it was.

@@ -250,17 +250,7 @@ int32_t vmm_host_plugins::deny_msrs(vmm_vm_handle handle,
                                     std::span<const vmm_msr_range> ranges) noexcept {
   return guarded(nullptr, [&] {
     vmm_host_vm& vm = vmm_host_vm::of(handle);
-    if (!vm.creating) return -EINVAL;
-    if (vm_ioctl(handle, KVM_CHECK_EXTENSION, reinterpret_cast<void*>(KVM_CAP_X86_MSR_FILTER)) <= 0)
-      return -EOPNOTSUPP;
-    DenyList denied = vm.denied;
-    if (const int32_t result = denied.add(ranges); result < 0) return result;
-    auto filter = merge_msr_filter(kvm_msr_filter{}, denied);
-    if (!filter) return -ENOSPC;
-    if (const int32_t result = vm_ioctl(handle, KVM_X86_SET_MSR_FILTER, &*filter); result < 0)
-      return result;
-    vm.denied = std::move(denied);
-    return 0;
+    return vm.creating ? host_kit::deny_msrs(*this, handle, vm.denied, ranges) : -EINVAL;
   });
 }
 

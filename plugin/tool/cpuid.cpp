@@ -8,6 +8,8 @@
 #include <cstring>
 #include <memory>
 
+#include "host_kit/cpuid_table.hpp"
+
 namespace svm_pmu::tool {
 namespace {
 
@@ -43,8 +45,7 @@ int32_t Cpuid::apply(Vcpu& vcpu) const {
 
 CpuidAnswer Cpuid::lookup(uint32_t leaf, uint32_t subleaf) const {
   for (const kvm_cpuid_entry2& entry : entries_) {
-    const bool indexed = (entry.flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX) != 0;
-    if (entry.function == leaf && (!indexed || entry.index == subleaf))
+    if (host_kit::is_leaf(entry, leaf, subleaf))
       return {entry.eax, entry.ebx, entry.ecx, entry.edx};
   }
   return {};

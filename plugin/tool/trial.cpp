@@ -67,14 +67,11 @@ int32_t TrialHost::hide_cpuid(vmm_vm_handle, std::span<const vmm_cpuid_bits> bit
   return -ENOSPC;
 }
 
-int32_t TrialHost::deny_msrs(vmm_vm_handle vm, std::span<const vmm_msr_range> ranges) noexcept {
-  if (vm_ioctl(vm, KVM_CHECK_EXTENSION, reinterpret_cast<void*>(KVM_CAP_X86_MSR_FILTER)) <= 0)
-    return -EOPNOTSUPP;
+int32_t TrialHost::deny_msrs(vmm_vm_handle vm, std::span<const vmm_msr_range> ranges) noexcept try {
   host_kit::DenyList denied;
-  if (const int32_t result = denied.add(ranges); result < 0) return result;
-  auto filter = host_kit::merge_msr_filter(kvm_msr_filter{}, denied);
-  if (!filter) return -ENOSPC;
-  return vm_ioctl(vm, KVM_X86_SET_MSR_FILTER, &*filter);
+  return host_kit::deny_msrs(*this, vm, denied, ranges);
+} catch (const std::bad_alloc&) {
+  return -ENOMEM;
 }
 
 /// The VMM's part: a vCPU, its CPUID, a counter that holds something, a reset.
