@@ -25,6 +25,8 @@ struct Explanation {
   std::string meaning;               ///< what the line says
   std::vector<std::string> details;  ///< what its numbers say
   std::string next;                  ///< what to do
+
+  friend bool operator==(const Explanation&, const Explanation&) = default;
 };
 
 /// A kind of line. The table is all that the program and its manual page know.

@@ -38,8 +38,34 @@ po::options_description description_of(Wanted& wanted) {
 
 constexpr Colour kColours[] = {Colour::red, Colour::yellow, Colour::green, Colour::green};
 
-void print(const std::string& line, const Explanation& e, bool colour) {
-  fmt::print("{}\n", line);
+/// The first line of a log that has an explanation, and how many lines have the same.
+struct Explained {
+  std::string line;
+  Explanation explanation;
+  std::size_t lines = 1;
+};
+
+/// In the order of the log. A host logs some lines once per guest and boot, so a log can have
+/// thousands that mean the same.
+std::vector<Explained> explain_lines(const std::vector<std::string>& lines) {
+  Explainer explainer;
+  std::vector<Explained> all;
+  for (const std::string& line : lines) {
+    auto explanation = explainer.explain(line);
+    if (!explanation) continue;
+    const auto same = std::ranges::find(all, *explanation, &Explained::explanation);
+    if (same == all.end())
+      all.push_back({line, std::move(*explanation)});
+    else
+      ++same->lines;
+  }
+  return all;
+}
+
+void print(const Explained& explained, bool colour) {
+  const Explanation& e = explained.explanation;
+  fmt::print("{}\n", explained.line);
+  if (explained.lines > 1) fmt::print("  {} lines of the log mean this.\n", explained.lines);
   fmt::print("  {}\n", painted(verdict_words(e.verdict),
                                kColours[static_cast<std::size_t>(e.verdict)], colour));
   fmt::print("{}", wrapped("  ", 2, e.meaning));
@@ -87,7 +113,8 @@ int explain_command(const Arguments& arguments) {
   if (!parse_arguments("explain", arguments, description, words)) return kExitUsage;
   if (wanted.help) {
     fmt::print(
-        "{}\nLines that it does not know are passed over.\n\n"
+        "{}\nLines that it does not know are left out. Of lines that mean the same it shows the\n"
+        "first, and counts them.\n\n"
         "Exit status: 0 a line was explained; 1 none was known; 2 usage.\n",
         help_of(description));
     return kExitGood;
@@ -99,16 +126,12 @@ int explain_command(const Arguments& arguments) {
   const std::vector<std::string> lines =
       wanted.lines.empty() ? lines_of(std::cin) : lines_of(wanted.lines);
   const bool colour = colour_wanted();
-  Explainer explainer;
-  bool known = false;
-  for (const std::string& line : lines) {
-    const auto explanation = explainer.explain(line);
-    if (!explanation) continue;
-    if (known) fmt::print("\n");
-    print(line, *explanation, colour);
-    known = true;
+  const std::vector<Explained> all = explain_lines(lines);
+  for (const Explained& explained : all) {
+    if (&explained != &all.front()) fmt::print("\n");
+    print(explained, colour);
   }
-  if (known) return kExitGood;
+  if (!all.empty()) return kExitGood;
   print_error("explain: no line that is known; 'svm-pmu explain --list' lists them");
   return kExitWrong;
 }

@@ -175,6 +175,22 @@ BOOST_AUTO_TEST_CASE(the_command_reads_a_whole_log) {
   BOOST_TEST(run.out.starts_with(kLines[0].text));
 }
 
+BOOST_AUTO_TEST_CASE(lines_that_mean_the_same_are_explained_once) {
+  const char* const log =
+      "vcpu0, guest rIP: 0x1 Unhandled WRMSR(0xc0010000) = 0x530076\n"
+      "vcpu0, guest rIP: 0x1 Unhandled WRMSR(0xc0010001) = 0x530076\n"
+      "vcpu1, guest rIP: 0x2 Unhandled WRMSR(0xc0010000) = 0x530076\n";
+  const auto run =
+      run_process({"/bin/sh", "-c", "printf '%s' \"$1\" | \"$2\" explain", "sh", log, kTool});
+  BOOST_TEST(run.status == 0);
+  BOOST_TEST(
+      run.out.starts_with("vcpu0, guest rIP: 0x1 Unhandled WRMSR(0xc0010000) = 0x530076\n"
+                          "  2 lines of the log mean this.\n"));
+  BOOST_TEST(run.out.find("\n\nvcpu0, guest rIP: 0x1 Unhandled WRMSR(0xc0010001)") !=
+             std::string::npos);
+  BOOST_TEST(run.out.find("vcpu1") == std::string::npos);
+}
+
 BOOST_AUTO_TEST_CASE(the_command_says_when_it_knows_nothing) {
   const auto run = run_process({kTool, "explain", "all is well"});
   BOOST_TEST(run.status == 1);
