@@ -55,22 +55,23 @@ struct OptionRow {
 #define SVM_PMU_BOOL_VALUES "on|off|true|false|yes|no|1|0"
 #define SVM_PMU_OPTION_TABLE(ROW)                                                                 \
   ROW("pmu-cap-disabled", SVM_PMU_BOOL_VALUES "|auto", "off",                                     \
-      "no vPMU for the VMs of this host; auto: for those whose VMM was told so, as by QEMU's "    \
+      "switch the vPMU off: on for every VM, auto for VMs whose VMM was told to, as by QEMU's "   \
       "-cpu X,pmu=off")                                                                           \
   ROW("pmu-off-method", "auto|cap|msr-filter", "auto",                                            \
-      "how: KVM_CAP_PMU_CAPABILITY, an MSR deny filter, or the first of them that KVM offers")    \
+      "how to switch it off: by KVM_CAP_PMU_CAPABILITY, by an MSR deny filter, or by the first "  \
+      "of the two that KVM offers")                                                               \
   ROW("pmu-cpuid", "auto|hide|keep", "auto",                                                      \
-      "the CPUID bits of a PMU in a VM without one: auto hides them where the plugin switched "   \
-      "the vPMU off, hide also where it was off before")                                          \
+      "what a VM without a vPMU sees in CPUID: auto hides PerfCtrExtCore and PerfMonV2 if the "   \
+      "plugin switched the vPMU off, hide also if it was off before")                             \
   ROW("pmu-reset", SVM_PMU_BOOL_VALUES, "on", "reset the AMD PMU registers with the vCPU")        \
   ROW("pmu-state", SVM_PMU_BOOL_VALUES, "on",                                                     \
-      "name the AMD PMU registers for a host that saves and restores state through plugins; the " \
-      "preload host does not")                                                                    \
+      "list the AMD PMU registers for VMMs that save and restore state through plugins; vmm-run " \
+      "cannot")                                                                                   \
   ROW("verify", SVM_PMU_BOOL_VALUES, "off",                                                       \
-      "read back after a reset: no selector may be enabled; costs two ioctls per reset, also "    \
-      "where the host lends a batch")                                                             \
+      "read the selectors back after a reset and fail if one is still enabled; costs two ioctls " \
+      "per reset, even where the host lends a batch")                                             \
   ROW("strict", SVM_PMU_BOOL_VALUES, "off",                                                       \
-      "what cannot be applied is an error instead of a warning")                                  \
+      "fail where an option cannot be applied, instead of warning")                               \
   ROW("log-level", "error|warning|info|debug", "warning", "the least severe lines to log")
 
 #define SVM_PMU_OPTION_ROW(key, values, default_value, help) {key, values, default_value, help},
