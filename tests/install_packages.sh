@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that are missing, and nothing when none is.
-#   bash tests/install_packages.sh build   what building and the demo need
-#   bash tests/install_packages.sh emulated_host   that, and what tests/emulated_host needs
-#   bash tests/install_packages.sh test    all that, and what the tests need
+#   bash tests/install_packages.sh build          what building and the demo need
+#   bash tests/install_packages.sh package        that, and what making packages needs
+#   bash tests/install_packages.sh emulated_host  what building and tests/emulated_host need
+#   bash tests/install_packages.sh test           all of that, and what the tests need
 # Needs root (or sudo) only if something is missing. Does not ask questions.
 set -euo pipefail
 
@@ -11,6 +12,7 @@ build_packages=(
   libboost-program-options-dev libboost-test-dev libexpected-dev libfmt-dev nlohmann-json3-dev
   libbenchmark-dev linux-libc-dev
 )
+package_packages=(help2man dpkg-dev file)
 emulated_host_packages=(
   qemu-system-x86 seabios ipxe-qemu busybox-static cpio xz-utils patch python3 strace qemu-utils
   dpkg-dev debian-archive-keyring gcc libc6-dev meson ninja-build pkg-config
@@ -21,15 +23,17 @@ test_packages=(
   gcc-multilib binutils python3 qemu-system-x86 qemu-utils valgrind
   libvirt-daemon-system libvirt-clients
   abigail-tools strace
-  help2man mandoc man-db groff-base dpkg-dev make pkg-config
+  mandoc man-db groff-base make pkg-config
 )
 
 case "${1:-}" in
   build) wanted=("${build_packages[@]}") ;;
+  package) wanted=("${build_packages[@]}" "${package_packages[@]}") ;;
   emulated_host) wanted=("${build_packages[@]}" "${emulated_host_packages[@]}") ;;
-  test) wanted=("${build_packages[@]}" "${emulated_host_packages[@]}" "${test_packages[@]}") ;;
+  test) wanted=("${build_packages[@]}" "${emulated_host_packages[@]}" "${package_packages[@]}"
+    "${test_packages[@]}") ;;
   *)
-    echo "usage: $0 build|emulated_host|test" >&2
+    echo "usage: $0 build|package|emulated_host|test" >&2
     exit 2
     ;;
 esac
