@@ -81,7 +81,7 @@ class Parser {
     ++number_;
     const std::string_view text = trim(raw);
     if (text.find('\0') != std::string_view::npos)
-      problem("it has a NUL byte: this is no text");
+      problem("the line has a NUL byte");
     else if (!text.empty() && text[0] == '[')
       section(text);
     else if (!text.empty() && text[0] != '#' && text[0] != ';')
@@ -186,7 +186,7 @@ Result check_owner(const struct stat& info, const ConfigFilePlace& place) {
   if ((info.st_mode & (S_IWGRP | S_IWOTH)) != 0) {
     std::array<char, 16> mode{};
     std::snprintf(mode.data(), mode.size(), "%o", info.st_mode & 07777U);
-    return tl::unexpected(std::string("refused: others than its owner may write it (mode ") +
+    return tl::unexpected(std::string("refused: others than its owner can write it (mode ") +
                           mode.data() + ")");
   }
   return {};
@@ -202,7 +202,7 @@ Found check_folder(const std::string& folder, const ConfigFilePlace& place, Conf
     if (errno == ENOENT) return Found::no;
     result = tl::unexpected(std::string(std::strerror(errno)));
   } else if (!S_ISDIR(info.st_mode)) {
-    result = tl::unexpected(std::string("refused: it is no folder"));
+    result = tl::unexpected(std::string("refused: it is not a folder"));
   } else {
     result = check_owner(info, place);
   }
@@ -237,7 +237,7 @@ Result read_trusted(const std::string& file, const ConfigFilePlace& place, std::
   if (fstat(fd, &info) != 0)
     result = tl::unexpected(std::string(std::strerror(errno)));
   else if (!S_ISREG(info.st_mode))
-    result = tl::unexpected(std::string("refused: it is no regular file"));
+    result = tl::unexpected(std::string("refused: it is not a regular file"));
   else if (result = check_owner(info, place); result)
     result = read_all(fd, text);
   real_close(fd);

@@ -29,7 +29,7 @@ std::optional<kvm_enable_cap> with_kept_bits(Vm& vm, const kvm_enable_cap& vmm_c
   if (vmm_cap.cap == KVM_CAP_PMU_CAPABILITY && !vm.said_pmu_kept.exchange(true))
     log.event(VMM_LOG_WARNING,
               "pmu_kept_off vm=%d reason=\"the VMM's KVM_ENABLE_CAP(KVM_CAP_PMU_CAPABILITY) would "
-              "have turned the vPMU on again that a plugin switched off\"",
+              "have turned on the vPMU that a plugin switched off\"",
               vm.number);
   kvm_enable_cap cap = vmm_cap;
   cap.args[0] |= kept;

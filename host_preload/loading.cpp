@@ -70,8 +70,7 @@ void Loading::make_status_page() noexcept {
   const int code = status_.create(process_.load(), host_.name(), plugins_.instances());
   if (code < 0)
     log_.event(VMM_LOG_WARNING,
-               "status_failed errno=%d reason=\"svm-pmu status cannot see what this process's VMs "
-               "have\"",
+               "status_failed errno=%d reason=\"svm-pmu status cannot see this process's VMs\"",
                -code);
 }
 
@@ -85,7 +84,7 @@ int32_t Loading::admit_vm(int vm_fd) noexcept {
   if (plugins_.instances().empty() && plugins_.problems().empty())
     // a file may leave a VM out; a variable that names nothing is a mistake
     log_.event(config_.file.empty() ? VMM_LOG_WARNING : VMM_LOG_INFO,
-               "no_plugin vm=%d reason=\"%s names none for it: nothing is fixed\"", vm_fd,
+               "no_plugin vm=%d reason=\"%s names no plugin for this VM\"", vm_fd,
                config_.file.empty() ? kPluginsVariable : config_.file.c_str());
   return 0;
 }

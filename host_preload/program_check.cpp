@@ -147,8 +147,8 @@ Result check_elf(std::string_view image) {
   if (image.substr(0, SELFMAG) != ELFMAG) return refuse("it is not a program (no ELF file)");
   if (!header || header->e_ident[EI_CLASS] != ELFCLASS64 || header->e_machine != EM_X86_64)
     return refuse(
-        "wrong architecture: it is not a 64-bit x86 program, and only the program's own "
-        "kind of library can be preloaded");
+        "wrong architecture: it is not a 64-bit x86 program, but the preload library is for "
+        "64-bit x86");
   const Segments segments = read_segments(image, *header);
   if (segments.interpreter.empty())
     return refuse("it is statically linked: nothing can be preloaded into it");
@@ -175,7 +175,7 @@ Result check_program(const std::string& path) {
     scripts += "it is a script of " + interpreter + ": ";
     program = interpreter;
   }
-  return refuse_program("the kernel follows no more interpreters");
+  return refuse_program("the kernel follows no more script interpreters");
 }
 
 tl::expected<std::string, std::string> find_program(const std::string& command) {

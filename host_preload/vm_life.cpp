@@ -157,7 +157,7 @@ std::optional<VmLife::Refusal> VmLife::follow_vcpu(Vm& vm, int vcpu_fd, uint32_t
     try {
   RunMapping run;
   if (!vm.denied.empty() && !run.map(vcpu_fd))
-    return Refusal{errno, "kvm_run cannot be mapped to answer exits for denied MSRs"};
+    return Refusal{errno, "kvm_run cannot be mapped, which answering exits for denied MSRs needs"};
   if (registry_.add_vcpu(vm, vcpu_fd, index, run.get()) == nullptr)
     return Refusal{EMFILE, "the descriptor's number is too high"};
   run.hand_on();

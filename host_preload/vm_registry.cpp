@@ -126,8 +126,8 @@ KvmObject* VmRegistry::resolve(int fd, KvmObject::Kind kind) noexcept {
   KvmObject* object = match(fd, link.data(), kind);
   if (object == nullptr) {
     log_.event(VMM_LOG_WARNING,
-               "fd_unknown fd=%d link=%s reason=\"not seen to be made: plugins "
-               "are not called for it\"",
+               "fd_unknown fd=%d link=%s reason=\"its creation was not seen: "
+               "plugins are not called for it\"",
                fd, link.data());
     store(fd, &foreign);
     return nullptr;

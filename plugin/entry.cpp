@@ -141,7 +141,7 @@ constexpr vmm_plugin kDescriptor = {
     .name = "svm_pmu",
     .version = SVM_PMU_VERSION,
     .description =
-        "KVM's AMD vPMU: can be disabled, and is reset, saved and restored with the vCPU",
+        "disables and resets the virtual PMU of AMD guests, and lists its registers for saving",
     .options_help = kOptionsHelp,
     .create = create,
     .destroy = destroy,

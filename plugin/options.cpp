@@ -183,7 +183,8 @@ bool is_key(std::string_view key) {
 
 /// One "key=value" as an option for the parser, or what is wrong with it.
 Expected<po::option> to_option(const std::string& part) {
-  if (part.empty()) return bad("empty option: a comma at the begin or end, or nothing between two");
+  if (part.empty())
+    return bad("empty option: a comma at the beginning or end, or nothing between two commas");
   const std::size_t equals = part.find('=');
   if (equals == std::string::npos)
     return bad(shown(part) + " has no '=': options are key=value with key one of " + all_keys() +
@@ -192,8 +193,8 @@ Expected<po::option> to_option(const std::string& part) {
   if (key.empty()) return bad("the key before " + shown(part) + " is empty: one of " + all_keys());
   if (!is_key(key) || row_of(key) == nullptr) {
     const bool blank = key.find_first_of(" \t") != std::string::npos;
-    return bad("unknown key " + shown(key) + (blank ? " (blanks count)" : "") + ": one of " +
-               all_keys() + did_you_mean(part));
+    return bad("unknown key " + shown(key) + (blank ? " (blanks are part of a key)" : "") +
+               ": one of " + all_keys() + did_you_mean(part));
   }
   if (value.empty())
     return bad("the value of '" + key + "' is empty: one of " + row_of(key)->values);
@@ -231,8 +232,8 @@ struct Target {
 
 Expected<Options> parse(std::string_view text) {
   if (text.size() > kMaxOptionsLength)
-    return bad("the string has " + std::to_string(text.size()) + " bytes, at most " +
-               std::to_string(kMaxOptionsLength) + " are read");
+    return bad("the string has " + std::to_string(text.size()) + " bytes, but at most " +
+               std::to_string(kMaxOptionsLength) + " are allowed");
   if (!is_utf8(text)) return bad("the string is not valid UTF-8");
   Target target;
   if (text.empty()) return target.options;

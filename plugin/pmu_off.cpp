@@ -111,7 +111,7 @@ Expected<void> hide_pmu_cpuid(const Host& host, const Options& options, vmm_vm_h
   Text line(
       "the guest's CPUID still announces PerfCtrExtCore and PerfMonV2 if its VMM sets them: ");
   if (result == -EOPNOTSUPP)
-    line << "this host of plugins cannot hide CPUID bits";
+    line << "the plugin host cannot hide CPUID bits";
   else
     line << "hide_cpuid failed: " << Errno{result};
   // with auto a host that offers no hiding is as it was before there was any
@@ -127,10 +127,10 @@ Expected<bool> wants_off(const Host& host, const Options& options, vmm_vm_handle
   const auto said = host.guest_pmu(vm);
   if (said) return *said == VMM_GUEST_PMU_OFF;
   Text line(
-      "pmu-cap-disabled=auto: this host of plugins cannot tell what the VMM was told about the "
+      "pmu-cap-disabled=auto: the plugin host does not say what the VMM was told about the "
       "guest's PMU");
   if (options.strict) return fail(-EOPNOTSUPP, line << " (strict=on)");
-  host.log(VMM_LOG_WARNING, line << "; the vPMU is left as KVM has it");
+  host.log(VMM_LOG_WARNING, line << "; the vPMU stays as KVM has it");
   return false;
 }
 
@@ -155,8 +155,8 @@ Expected<Vpmu> not_possible(const Host& host, const Options& options, const Text
        << ": " << why.view();
   if (options.strict) return fail(-EOPNOTSUPP, line << " (strict=on)");
   host.log(VMM_LOG_WARNING,
-           line << "; a vPMU that KVM gives the guest stays on"
-                << (options.pmu_reset ? ", AMD's PMU registers are still reset" : ""));
+           line << "; if KVM gives the guest a vPMU, it stays on"
+                << (options.pmu_reset ? ", and AMD's PMU registers are still reset" : ""));
   return Vpmu::on;
 }
 
@@ -190,7 +190,7 @@ Expected<Vpmu> apply_pmu_off(const Host& host, const Options& options, vmm_vm_ha
   const auto wanted = wants_off(host, options, vm);
   if (!wanted) return tl::unexpected(wanted.error());
   if (!*wanted) {
-    host.log(VMM_LOG_DEBUG, Text("vPMU left as KVM has it (pmu-cap-disabled=")
+    host.log(VMM_LOG_DEBUG, Text("vPMU stays as KVM has it (pmu-cap-disabled=")
                                 << (options.pmu_cap_disabled == PmuOff::off
                                         ? "off)"
                                         : "auto, and the VMM was not told to switch it off)"));

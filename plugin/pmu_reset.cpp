@@ -179,7 +179,7 @@ void learn(Reset& reset, LayoutId id, std::span<const vmm_msr> written) noexcept
     line << " " << Hex{entry.index, 8};
   }
   if (layout.bank == Bank::legacy && !any_unforeseen) return;  // nothing that the guest knows of
-  line << " for this VM's guest CPUID; left out of resets from now on";
+  line << " with this guest's CPUID; resets leave them out from now on";
   if (!any_selector_left) line << " (its vPMU is off: nothing to reset)";
   reset.vm.host.log(any_selector_left && any_unforeseen ? VMM_LOG_WARNING : VMM_LOG_INFO, line);
 }
@@ -234,7 +234,7 @@ bool is_off(Reset& reset) noexcept {
                              "pmu-off-method=msr-filter hides it; AMD's PMU registers are reset"));
   }
   if (vm.look() == Vm::Look::live && vm.options.strict)
-    reset.failed(-EIO, Text("the vPMU is on although it is to be off (strict=on)"));
+    reset.failed(-EIO, Text("the vPMU is on although it should be off (strict=on)"));
   return vm.look() == Vm::Look::off && vm.vpmu == Vpmu::off_by_cap;
 }
 

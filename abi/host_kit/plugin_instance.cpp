@@ -154,7 +154,7 @@ int32_t PluginInstance::checked(const char* function, int32_t result) const noex
   std::array<char, 128> what{};
   const std::string_view name = function;
   const std::string_view rest =
-      result > 0 ? " returned a positive value" : " returned what is no errno";
+      result > 0 ? " returned a positive value" : " returned a value that is not an errno";
   std::size_t n = name.substr(0, 64).copy(what.data(), 64);
   n += rest.copy(what.data() + n, rest.size());
   breach({what.data(), n});

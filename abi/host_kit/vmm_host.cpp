@@ -285,7 +285,8 @@ int32_t vmm_host_open(const vmm_host_config* config_in, const char* list, vmm_ho
       return report(error, -EINVAL,
                     "vmm_host_open: the configuration is NULL, too small or has no name");
     if (list == nullptr || opened == nullptr)
-      return report(error, -EINVAL, "vmm_host_open: no list of plugins, or nowhere to put them");
+      return report(error, -EINVAL,
+                    "vmm_host_open: the list of plugins or the place for the result is NULL");
     if ((config.flags & ~(VMM_HOST_MERGES_MSR_FILTER | VMM_HOST_EDITS_CPUID)) != 0)
       return report(error, -EINVAL, "vmm_host_open: an unknown flag");
     const auto specs = parse_plugin_list(list);

@@ -221,7 +221,7 @@ BOOST_AUTO_TEST_CASE(global_ctl_that_takes_nothing_but_0_is_kvms_answer_for_one_
   const auto plugin = make_plugin(host);
   Machine vm(host, *plugin, 1);
   BOOST_TEST(vm.reset(0) == 0);
-  BOOST_TEST(host.logged(VMM_LOG_WARNING, {"does not have c0000301 for"}) == 1u);
+  BOOST_TEST(host.logged(VMM_LOG_WARNING, {"does not have c0000301 with"}) == 1u);
   host.forget();
   BOOST_TEST(vm.reset(0) == 0);
   BOOST_TEST(host.ioctls().size() == 1u);

@@ -383,7 +383,7 @@ void switch_on_again(PluginHost& host) {
   };
 }
 
-constexpr const char* kMustBeOff = "the vPMU is on although it is to be off (strict=on)";
+constexpr const char* kMustBeOff = "the vPMU is on although it should be off (strict=on)";
 
 }  // namespace
 

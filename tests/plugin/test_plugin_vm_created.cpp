@@ -121,7 +121,7 @@ BOOST_AUTO_TEST_CASE(each_host_is_handled_by_what_it_answers) {
       BOOST_TEST(attempt.code == row.code);
       BOOST_TEST(attempt.ioctls() == row.ioctls);
       auto lines = attempt.host.log_lines();
-      // this host of plugins cannot hide CPUID bits, which is said behind what was switched off
+      // the plugin host cannot hide CPUID bits, which is said behind what was switched off
       std::erase_if(lines, [](const LogLine& line) { return says(line.text, "CPUID still"); });
       BOOST_TEST(lines.size() == (row.code == 0 ? 1u : 0u));
       if (!lines.empty()) BOOST_TEST(lines[0].level == row.level);
@@ -434,7 +434,7 @@ BOOST_AUTO_TEST_CASE(auto_under_a_host_that_cannot_tell_is_a_warning_or_with_str
           host_kit::PluginVm::created(*plugin, reinterpret_cast<vmm_vm_handle>(vm.get()), 1);
       BOOST_TEST((made ? 0 : made.error().code) == (strict ? -EOPNOTSUPP : 0));
       BOOST_TEST(says(made ? host.log_lines().at(0).text : made.error().text,
-                      "cannot tell what the VMM was told"));
+                      "does not say what the VMM was told"));
       BOOST_TEST(host.ioctls("KVM_ENABLE_CAP").empty());
     }
   }

@@ -246,7 +246,7 @@ BOOST_AUTO_TEST_CASE(a_file_that_is_no_configuration_does_not_fill_the_log) {
         "ELF\n";
   BOOST_TEST(from_text(text).problems.size() == 8u);
   BOOST_TEST(joined(from_text(std::string("log\0=\n", 6)).problems) ==
-             "F:1: it has a NUL byte: this is no text\n");
+             "F:1: the line has a NUL byte\n");
 }
 
 // ---- files -------------------------------------------------------------------------------------
@@ -288,7 +288,7 @@ BOOST_AUTO_TEST_CASE(a_file_that_others_may_write_is_refused) {
   const std::string file = folder.file("c.conf", "on-error = continue\nplugin = a.so\n", 0664);
   const Config config = from_file(file);
   BOOST_TEST(joined(config.problems) ==
-             file + ": refused: others than its owner may write it (mode 664)\n");
+             file + ": refused: others than its owner can write it (mode 664)\n");
   BOOST_TEST(config.plugins.empty());
   BOOST_TEST(!config.continue_on_error);
   chmod(file.c_str(), 0646);
@@ -297,16 +297,16 @@ BOOST_AUTO_TEST_CASE(a_file_that_others_may_write_is_refused) {
   BOOST_TEST(joined(from_file(file).problems) == "");
   chmod(folder.path().c_str(), 0777);
   BOOST_TEST(joined(from_file(file).problems) ==
-             folder.path() + ": refused: others than its owner may write it (mode 777)\n");
+             folder.path() + ": refused: others than its owner can write it (mode 777)\n");
   chmod(folder.path().c_str(), 0755);
   std::filesystem::create_directory(file + ".d");
   chmod((file + ".d").c_str(), 0775);
   BOOST_TEST(joined(from_file(file).problems) ==
-             file + ".d: refused: others than its owner may write it (mode 775)\n");
+             file + ".d: refused: others than its owner can write it (mode 775)\n");
   chmod((file + ".d").c_str(), 0755);
   const std::string drop_in = folder.file("c.conf.d/10.conf", "plugin = b.so\n", 0666);
   BOOST_TEST(joined(from_file(file).problems) ==
-             drop_in + ": refused: others than its owner may write it (mode 666)\n");
+             drop_in + ": refused: others than its owner can write it (mode 666)\n");
 }
 
 BOOST_AUTO_TEST_CASE(a_file_of_another_user_is_refused) {
@@ -334,14 +334,14 @@ BOOST_AUTO_TEST_CASE(only_a_regular_file_is_read) {
   BOOST_TEST(joined(from_file(file).problems) == file + ": refused: it is a symbolic link\n");
   std::filesystem::remove(file);
   BOOST_REQUIRE(mkfifo(file.c_str(), 0600) == 0);
-  BOOST_TEST(joined(from_file(file).problems) == file + ": refused: it is no regular file\n");
+  BOOST_TEST(joined(from_file(file).problems) == file + ": refused: it is not a regular file\n");
   std::filesystem::remove(file);
   folder.file("c.conf", std::string(kConfigFileMax + 1, '\n'));
   BOOST_TEST(joined(from_file(file).problems) ==
              file + ": refused: it is longer than 65536 bytes\n");
   folder.file("c.conf.d", "");
   folder.file("c.conf", "");
-  BOOST_TEST(joined(from_file(file).problems) == file + ".d: refused: it is no folder\n");
+  BOOST_TEST(joined(from_file(file).problems) == file + ".d: refused: it is not a folder\n");
 }
 
 // ---- whom it is for ----------------------------------------------------------------------------

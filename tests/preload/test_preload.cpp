@@ -509,7 +509,7 @@ BOOST_AUTO_TEST_CASE(a_vm_that_the_file_leaves_out_runs_without) {
   const ProcessResult outcome = play_configured(file, kStart + kResetAndRun);
   BOOST_TEST(outcome.status == 0);
   BOOST_TEST(count(outcome.err, "vcpu_reset") == 0);
-  BOOST_TEST(contains(outcome.err, "info: no_plugin vm=4 reason=\"" + file + " names none"));
+  BOOST_TEST(contains(outcome.err, "info: no_plugin vm=4 reason=\"" + file + " names no plugin"));
 }
 
 BOOST_AUTO_TEST_CASE(a_bad_line_refuses_the_vm_unless_the_operator_said_otherwise) {

@@ -116,7 +116,7 @@ BOOST_AUTO_TEST_CASE(options_of_a_hundred_kilobytes_stop_the_run) {
   // a command line argument cannot hold 1 MiB (MAX_ARG_STRLEN is 128 KiB); the parser's own test
   // can
   check_refused(host_stub({"run", "--plugin", kPlugin, "--options", std::string(100'000, 'a')}), 1,
-                "the string has 100000 bytes, at most 4096");
+                "the string has 100000 bytes, but at most 4096");
 }
 
 struct BadPlugin {

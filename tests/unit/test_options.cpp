@@ -138,7 +138,7 @@ BOOST_AUTO_TEST_CASE(a_string_of_one_mebibyte_is_refused_by_its_length) {
   const auto parsed = parse_options(huge.c_str());
   BOOST_REQUIRE(!parsed.has_value());
   BOOST_TEST(parsed.error().text.view() ==
-             "options: the string has 1048576 bytes, at most 4096 are read");
+             "options: the string has 1048576 bytes, but at most 4096 are allowed");
 }
 
 BOOST_AUTO_TEST_CASE(messages_are_printable_whatever_the_input_was) {

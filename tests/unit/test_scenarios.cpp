@@ -102,7 +102,7 @@ const Row kVmms[] = {
     {"with strict=on such a VM does not run",
      with_plugin("pmu-cap-disabled=on,strict=on", {"--vmm", "enables-pmu"}),
      1,
-     {"the vPMU is on although it is to be off (strict=on)"},
+     {"the vPMU is on although it should be off (strict=on)"},
      {kDriver}},
 };
 BOOST_DATA_TEST_CASE(what_vmms_do_to_the_pmu_themselves, bdata::make(kVmms), row) { check(row); }
