@@ -12,7 +12,7 @@ build_packages=(
   libboost-program-options-dev libboost-test-dev libexpected-dev libfmt-dev nlohmann-json3-dev
   libbenchmark-dev linux-libc-dev
 )
-package_packages=(help2man dpkg-dev file)
+package_packages=(help2man dpkg-dev file rpm)
 emulated_host_packages=(
   qemu-system-x86 seabios ipxe-qemu busybox-static cpio xz-utils patch python3 strace qemu-utils
   dpkg-dev debian-archive-keyring gcc libc6-dev meson ninja-build pkg-config

@@ -85,14 +85,14 @@ if(SVM_PMU_STATIC) # the list is of these
     vmm_gate_case("files/${target}" "${here}/check_file.sh" "${here}/files.txt"
                   $<TARGET_FILE:${target}>)
   endforeach()
+  vmm_gate_case("files/vmm_host" "${here}/check_file.sh" "${here}/files.txt"
+                $<TARGET_FILE:vmm_host> libvmm_host.so)
 endif()
 if(NOT SVM_PMU_SANITIZE) # a sanitizer brings exports and libraries of its own
   foreach(target minimal_plugin growth_plugin v1_0_minimal_plugin v1_1_minimal_plugin)
     vmm_gate_case("files/${target}" "${here}/check_file.sh" "${here}/files.txt"
                   $<TARGET_FILE:${target}>)
   endforeach()
-  vmm_gate_case("files/vmm_host" "${here}/check_file.sh" "${here}/files.txt"
-                $<TARGET_FILE:vmm_host> libvmm_host.so)
 endif()
 foreach(case nothing exports_too_much exports_a_variable exports_nothing needs_libm rpath runpath
              soname executable_stack text_relocation new_glibc family_without_a_line
