@@ -86,13 +86,16 @@ Answer read_one(Reset& reset, uint32_t index, uint64_t& value) noexcept {
 constexpr int kRounds = 2;
 
 /// Is a register whose write KVM refused not there at all? If it is there, and keeps another value
-/// than the wanted one, the reset has failed.
+/// than the wanted one, the reset has failed. Rounds that differ say "not absent": the register had
+/// the wanted value once, and later resets try again.
 bool is_absent(Reset& reset, const vmm_msr& wanted) noexcept {
+  int rounds_right = 0;
   for (int round = 0; round < kRounds; ++round) {
     uint64_t value = 0;
     const Answer read = read_one(reset, wanted.index, value);
     if (read == Answer::failed) return false;
     const bool right = read == Answer::taken && value == wanted.value;
+    rounds_right += right ? 1 : 0;
     // what the guest's CPUID does not promise may read 0 and refuse even that: it holds nothing
     if (right && !is_extra(reset, wanted.index)) return false;
     if (write_one(reset, wanted) != Answer::refused) return false;
@@ -106,7 +109,7 @@ bool is_absent(Reset& reset, const vmm_msr& wanted) noexcept {
     reset.failed(-EIO, what);
     return false;
   }
-  return true;
+  return rounds_right == 0 || rounds_right == kRounds;
 }
 
 /// Writes all entries, going on after each that KVM refuses.

@@ -592,9 +592,8 @@ struct World {
         break;
     }
     me.kvm_lied = me.kvm_lied || swallow;
-    const std::vector<kvm_msr_entry> asked(entries, entries + count);
     const auto answer = [&](int32_t result) {
-      me.current->refusals.saw(write, asked, result);
+      me.current->refusals.saw(write, {entries, count}, result);
       return result;
     };
     for (uint32_t i = 0; i < count; ++i) {

@@ -101,13 +101,9 @@ class SoakHost final : public host_kit::Host {
   }
   int32_t vcpu_ioctl(vmm_vcpu_handle vcpu, uint32_t request, void* arg) noexcept override {
     const Fed fed;
-    std::vector<kvm_msr_entry> asked;
-    if (is_msr_request(request)) {
-      const auto entries = msr_entries(arg);
-      asked.assign(entries.begin(), entries.end());
-    }
     const int32_t result = counted(reinterpret_cast<Vcpu*>(vcpu)->ioctl(request, arg));
-    if (reset_under_way) refusals.saw(request == VMM_KVM_SET_MSRS, asked, result);
+    if (reset_under_way && is_msr_request(request))
+      refusals.saw(request == VMM_KVM_SET_MSRS, msr_entries(arg), result);
     return result;
   }
   void log(uint32_t level, std::string_view, std::string_view message) noexcept override {
