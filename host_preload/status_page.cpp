@@ -65,6 +65,11 @@ int make_file() noexcept {
 
 }  // namespace
 
+StatusPage::~StatusPage() {
+  if (page_ != nullptr) munmap(page_, kStatusSize);
+  if (fd_ >= 0) real_close(fd_);
+}
+
 int StatusPage::create(pid_t pid, std::string_view host, const PluginInstances& plugins) noexcept {
   page_ = nullptr;
   if (fd_ >= 0) real_close(fd_);  // the parent's; its mapping stays

@@ -73,6 +73,7 @@ using PluginInstances = std::vector<std::unique_ptr<host_kit::PluginInstance>>;
 class StatusPage {
  public:
   StatusPage() noexcept = default;
+  ~StatusPage();  // after the last VM; in a VMM's process there is one, which is never destroyed
   StatusPage(const StatusPage&) = delete;
   StatusPage& operator=(const StatusPage&) = delete;
 

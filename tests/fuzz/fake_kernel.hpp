@@ -67,7 +67,7 @@ struct File {
 
 class FakeKernel {
  public:
-  static constexpr int kFirst = 500;     ///< above every real descriptor
+  static constexpr int kFirst = 100000;  ///< above every real one, the raised status file's too
   static constexpr int kHigh = 2 << 20;  ///< above what the preload host's table holds
 
   std::map<int, std::shared_ptr<File>> fds;
