@@ -13,8 +13,12 @@ HERE = pathlib.Path(__file__).resolve().parent
 KERNELS = ("5.10", "6.1", "6.12", "6.18", "newest")
 MEMORY = 3072  # MiB of a host
 TRIES = 4
-# Seconds until a host must have said its first word; more where the machine is very slow.
+# Seconds without a word of a host after which its emulation counts as ended: until the plan's first
+# word, and from then on, when the host's init says LIVES every 10 seconds. More where the machine is
+# very slow.
 PATIENCE = int(os.environ.get("EMULATED_HOST_PATIENCE", "120"))
+SILENCE = int(os.environ.get("EMULATED_HOST_SILENCE", "300"))
+LIVES = "HOST-LIVES"
 
 
 class CannotBeDone(Exception):
@@ -160,19 +164,24 @@ class Machine:
         with open(self._work / "emulator", "wb") as log, open(out, "rb") as said:
             self._process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL,
                                              stdout=log, stderr=log, start_new_session=True)
-            text, begin = b"", time.monotonic()
+            text, begin, size = b"", time.monotonic(), 0
+            last_word = begin
             while True:
                 ended = self._process.poll() is not None
                 new = said.read()
                 text += new
+                if new or console.stat().st_size != size:
+                    last_word, size = time.monotonic(), console.stat().st_size
                 if output and new:
                     output(new)
                 if ended and not new:
                     break
-                seconds = time.monotonic() - begin
-                if seconds > self._limit or (seconds > PATIENCE and not text):
+                seconds, silence = time.monotonic() - begin, time.monotonic() - last_word
+                if (seconds > self._limit or (seconds > PATIENCE and not text)
+                        or (silence > SILENCE and text)):
                     self.stop()
-                    self._stopped = f"stopped after {seconds:.0f} seconds"
+                    self._stopped = (f"stopped after {seconds:.0f} seconds, the last "
+                                     f"{silence:.0f} without a word")
                 time.sleep(0.2)
         self.console = console.read_bytes().decode(errors="replace")
         status = re.search(r"HOST-DONE (\d+)", self.console)
@@ -190,5 +199,6 @@ class Machine:
         code = self._process.returncode
         how = self._stopped or (f"signal {signal.Signals(-code).name}" if code < 0
                                 else f"status {code}")
-        lines = emulator[-2:] + [line for line in self.console.splitlines() if line.strip()][-2:]
+        lines = emulator[-2:] + [line for line in self.console.splitlines()
+                                 if line.strip() and LIVES not in line][-2:]
         return f"{how}; " + " / ".join(line.strip()[:100] for line in lines)

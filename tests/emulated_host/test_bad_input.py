@@ -14,8 +14,16 @@ import sys
 import tempfile
 
 RUN = pathlib.Path(__file__).resolve().parent / "run.sh"
+# of a QEMU that is played: the files of its two serial ports
+SERIAL_PORTS = """for argument; do
+  case $argument in
+    file:*/console) console=${argument#file:} ;;
+    file:*/out) out=${argument#file:} ;;
+  esac
+done"""
 NO_ARCHIVE = {"http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}
 HOST = ("--stock-qemu", "--", "true")
+SAYS_ONE_WORD = 'echo one word >"$out"; exec sleep 1000'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +57,12 @@ ROWS = (
     Row("a kernel that never comes up", HOST, 77,
         r"SKIPPED: no emulated host comes up here: stopped after \d+ seconds", kernels=True,
         environment={"EMULATED_HOST_PATIENCE": "0"}, qemu="exec sleep 1000"),
+    Row("a host that hangs", HOST, 1, r"the emulation ended each time", kernels=True,
+        environment={"EMULATED_HOST_SILENCE": "0"},
+        qemu="echo Linux >\"$console\"; " + SAYS_ONE_WORD),
+    Row("a host that hangs when it is done", ("--stock-qemu", "--", "exit", "3"), 3, r"^one word$",
+        kernels=True, environment={"EMULATED_HOST_SILENCE": "0"},
+        qemu="echo HOST-DONE 3 >\"$console\"; " + SAYS_ONE_WORD),
 )
 
 
@@ -83,7 +97,7 @@ def check(row, build):
             pretend(folder)
         if row.qemu:
             fake = programs / "qemu-system-x86_64"
-            fake.write_text(f"#!/bin/sh\n{row.qemu}\n")
+            fake.write_text(f"#!/bin/sh\n{SERIAL_PORTS}\n{row.qemu}\n")
             fake.chmod(fake.stat().st_mode | stat.S_IXUSR)
         environment = {**os.environ, **row.environment, "TMPDIR": str(temporary), "F": str(folder),
                        "PATH": f"{programs}:{os.environ['PATH']}"}
