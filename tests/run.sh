@@ -87,7 +87,7 @@ build() { # PRESET...
 
 run_preset() { # PRESET: waits for its build, tests; counts into passed, failed, skipped
   local preset=$1 log=build/log-$1.txt out=build/ctest-$1.txt
-  local status seconds begin ok bad skip
+  local xml=build/ctest-$1.xml results=build/results-$1.txt status seconds begin ok bad skip
   read -r -u "$builder" status seconds
   if ((status != 0)); then
     grep -E "error|FAILED|warning" "$log" | head -50
@@ -97,23 +97,21 @@ run_preset() { # PRESET: waits for its build, tests; counts into passed, failed,
   fi
   choose "$preset"
   begin=$SECONDS
-  ctest --preset "$preset" -j "$jobs" "${ctest_arguments[@]}" >"$out" 2>&1
+  rm -f "$xml"
+  ctest --preset "$preset" -j "$jobs" --output-junit "$PWD/$xml" "${ctest_arguments[@]}" >"$out" 2>&1
   status=$?
-  ok=$(grep -cE '^ *[0-9]+/[0-9]+ .* Passed ' "$out")
-  skip=$(grep -cE '^ *[0-9]+/[0-9]+ .*\*\*\*Skipped' "$out")
-  bad=$(grep -cE '^ *[0-9]+/[0-9]+ .*(\*\*\*|\(Failed\)|Not Run)' "$out")
-  bad=$((bad - skip))
+  python3 -B tests/junit.py "$xml" >"$results"
+  read -r ok bad skip <"$results" || ok=0 bad=1 skip=0 # no file: ctest itself failed
   ((status != 0 && bad == 0)) && bad=1
   passed=$((passed + ok)) failed=$((failed + bad)) skipped=$((skipped + skip))
-  sed -n 's/.*Test *#[0-9]*: \([^ ]*\) .*\*\*\*Skipped.*/\1/p' "$out" >>build/skipped.txt
+  sed -n 's/^skipped \([^ ]*\): .*/\1/p' "$results" >>build/skipped.txt
   parts=": build $seconds s, tests $((SECONDS - begin)) s"
   if ((status != 0)); then
     cat "$out"
+    sed -n '/^failed /p' "$results"
     return 1
   fi
-  # ctest's log quotes the expression that tells a skip, too
-  grep -hE 'SKIPPED: ' "$out" build/"$preset"/Testing/Temporary/LastTest.log 2>/dev/null |
-    grep -vF 'SKIPPED: .*' | sed 's/.*SKIPPED: /  skipped: /' | sort | uniq -c
+  sed -n 's/^skipped [^ ]*: /  skipped: /p' "$results" | sort | uniq -c
   grep -E '^[0-9]+% tests passed' "$out"
   return 0
 }
