@@ -47,18 +47,17 @@ class Plugin {
 };
 
 constexpr const char* kDevice = "/dev/kvm";
-constexpr const char* kSim = "sim:linux-6.12,host-perfmonv2";
 
 /// The guest's CPUID decides which registers a reset has; this KVM may have none of them. The first
 /// of these with which something is written.
-BenchMachine machine_that_writes(const Plugin& plugin, const char* kvm, uint32_t vcpus) {
+BenchMachine machine_that_writes(const Plugin& plugin, uint32_t vcpus) {
   for (const char* cpuid : {"v2", "core"}) {
-    const MachineSpec one{.kvm = kvm, .cpuid = cpuid};
+    const MachineSpec one{.kvm = kDevice, .cpuid = cpuid};
     if (BenchMachine(plugin.descriptor(), one).registers() > 0)
-      return BenchMachine(plugin.descriptor(), {.kvm = kvm, .cpuid = cpuid, .vcpus = vcpus});
+      return BenchMachine(plugin.descriptor(), {.kvm = kDevice, .cpuid = cpuid, .vcpus = vcpus});
   }
   return BenchMachine(plugin.descriptor(),
-                      {.kvm = kvm, .cpuid = "plain,vendor=amd", .vcpus = vcpus});
+                      {.kvm = kDevice, .cpuid = "plain,vendor=amd", .vcpus = vcpus});
 }
 
 /// Throws if a call on this machine does not do its work.
@@ -69,23 +68,13 @@ void check(BenchMachine& machine) {
     throw std::runtime_error("KVM refuses a register");
 }
 
-void reset_against_bare(benchmark::State& state, const Setup& setup, const char* kvm) {
-  constexpr int kCalls = 100;
+/// The hook, or the naive way of one ioctl a register, against the bare ioctl; on one vCPU.
+void one_vcpu_against_bare(benchmark::State& state, const Setup& setup, int calls, bool naive) {
   const Plugin plugin(setup.plugin);
-  BenchMachine machine = machine_that_writes(plugin, kvm, 1);
+  BenchMachine machine = machine_that_writes(plugin, 1);
   check(machine);
-  compare(state, kCalls, window(kCalls, [&](int) { machine.write_bare(0); }),
-          window(kCalls, [&](int) { machine.reset(0); }));
-  state.counters["registers"] = machine.registers();
-}
-
-void one_ioctl_a_register(benchmark::State& state, const Setup& setup, const char* kvm) {
-  constexpr int kCalls = 50;
-  const Plugin plugin(setup.plugin);
-  BenchMachine machine = machine_that_writes(plugin, kvm, 1);
-  check(machine);
-  compare(state, kCalls, window(kCalls, [&](int) { machine.write_bare(0); }),
-          window(kCalls, [&](int) { machine.write_one_by_one(0); }));
+  compare(state, calls, window(calls, [&](int) { machine.write_bare(0); }),
+          window(calls, [&](int) { naive ? machine.write_one_by_one(0) : machine.reset(0); }));
   state.counters["registers"] = machine.registers();
 }
 
@@ -114,10 +103,10 @@ void shared_against_own(benchmark::State& state, const Setup& setup, Size size) 
 }
 
 /// The hook against the bare ioctl, both on many vCPUs from many threads.
-void many_against_bare(benchmark::State& state, const Setup& setup, const char* kvm, Size size) {
+void many_against_bare(benchmark::State& state, const Setup& setup, Size size) {
   constexpr int kCalls = 1024;
   const Plugin plugin(setup.plugin);
-  BenchMachine machine = machine_that_writes(plugin, kvm, size.vcpus);
+  BenchMachine machine = machine_that_writes(plugin, size.vcpus);
   check(machine);
   Team team(size.threads);
   compare(
@@ -170,18 +159,14 @@ constexpr Size kSizes[] = {{1, 1},   {16, 1},  {16, 2},   {16, 8},   {256, 1},
                            {256, 2}, {256, 8}, {1024, 1}, {1024, 2}, {1024, 8}};
 
 void add_all(const Setup& setup) {
-  for (const char* kvm : {kDevice, kSim}) {
-    const std::string name = kvm == kDevice ? "kvm" : "sim";
-    add(setup, "reset/" + name,
-        [&setup, kvm](benchmark::State& state) { reset_against_bare(state, setup, kvm); });
-    add(setup, "one_by_one/" + name,
-        [&setup, kvm](benchmark::State& state) { one_ioctl_a_register(state, setup, kvm); });
-  }
+  add(setup, "reset/kvm",
+      [&setup](benchmark::State& state) { one_vcpu_against_bare(state, setup, 100, false); });
+  add(setup, "one_by_one/kvm",
+      [&setup](benchmark::State& state) { one_vcpu_against_bare(state, setup, 50, true); });
   for (const Size size : kSizes) {
     const std::string name = "/" + std::to_string(size.vcpus) + "/" + std::to_string(size.threads);
-    add(setup, "bare" + name, [&setup, size](benchmark::State& state) {
-      many_against_bare(state, setup, kDevice, size);
-    });
+    add(setup, "bare" + name,
+        [&setup, size](benchmark::State& state) { many_against_bare(state, setup, size); });
     add(setup, "shared" + name,
         [&setup, size](benchmark::State& state) { shared_against_own(state, setup, size); });
   }

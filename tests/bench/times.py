@@ -54,11 +54,6 @@ def reset_rows(options):
     ]
 
 
-def simulated_ratio(options):
-    """vcpu_reset to the bare ioctl on a simulated KVM, which every machine has."""
-    return run_times(options, "^reset/sim/")["reset/sim"]["ratio"]
-
-
 def scale_rows(options):
     sizes = QUICK_SIZES if options.quick else ".*"
     results = run_times(options, f"^(bare|shared)/{sizes}/")
