@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Static analysis: prints findings alone, and how long each tool took; exit status 1 if there is one.
-#   bash tests/lint/run.sh       clang-tidy over what is installed; cppcheck and shellcheck over all
+#   bash tests/lint/run.sh       clang-tidy over what is installed; the other tools over all
 #   bash tests/lint/run.sh all   clang-tidy over the host stub and the tests, too
 # First each tool has to find what is wrong in planted/. What clang-tidy looks for, and why, is in
-# .clang-tidy. The compile commands are the preset's "lint": clang's, so that clang-tidy knows each
+# .clang-tidy; which folder may include which, in arrows.py. The compile commands are the preset's "lint": clang's, so that clang-tidy knows each
 # flag in them.
 # shellcheck disable=SC2317 # part() calls functions by their names
 set -uo pipefail
@@ -38,12 +38,16 @@ check_cpp() { # what cppcheck is to read
     --template='{file}:{line}: {severity}: {message} [{id}]' "$@" 2>&1
 }
 
-# A file of planted/ says in its first line which finding it is: "must be found: NAME".
+arrows() { python3 -B tests/lint/arrows.py "$@"; }
+
+# A file of planted/ says in its first line which finding it is: "must be found: NAME". What arrows.py
+# is to find begins with the folder that the file is judged as one of.
 find_planted() {
   local file name out status=0
   for file in tests/lint/planted/*_*; do
     name=$(sed -n '1s/.*must be found: //p' "$file")
     case "$file" in
+      */arrow_*) out=$(arrows "${name%% *}" "$file") ;;
       */tidy_*) out=$(tidy "$file") ;;
       */cppcheck_*) out=$(check_cpp "$file") ;;
       *) out=$(shellcheck "$file") ;;
@@ -70,6 +74,7 @@ mapfile -t scripts < <(tracked '*.sh' '.ci/run')
 mapfile -t sources < <(tracked "${chosen[@]}")
 configure || exit 1
 part planted find_planted
+part arrows arrows
 part shellcheck shellcheck "${scripts[@]}"
 part cppcheck check_cpp --project=build/lint/compile_commands.json
 part clang-tidy tidy "${sources[@]}"

@@ -1,0 +1,2 @@
+// must be found: host_stub/kvm may not include host_stub/sim
+#include "sim/backend.hpp"
