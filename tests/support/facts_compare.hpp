@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <nlohmann/json.hpp>
@@ -22,13 +23,30 @@ struct Comparison {
   std::vector<std::string> differences;  ///< one a row: both sides
 };
 
-/// Lines of a recording. Throws std::runtime_error where there is no such file.
-inline std::vector<std::string> load(const std::string& path) {
-  std::ifstream file(path);
-  if (!file) throw std::runtime_error("cannot read " + path);
+/// Lines of the recording NAME in tests/data/kvm_facts. NAME.jsonl has them all, as `host_stub
+/// facts` wrote them. NAME.changes has the name of a recording of as many lines, and then the lines
+/// that are others here, each with its number before it. It is made by
+///   diff --old-line-format= --unchanged-line-format= --new-line-format='%dn:%L' OTHER.jsonl
+///   NAME.jsonl
+/// Throws std::runtime_error where there is no such recording.
+inline std::vector<std::string> load(const std::string& name) {
+  const std::string path = std::string(TEST_DATA_DIR "/kvm_facts/") + name;
   std::vector<std::string> lines;
-  for (std::string line; std::getline(file, line);) lines.push_back(line);
+  if (std::ifstream whole(path + ".jsonl"); whole) {
+    for (std::string line; std::getline(whole, line);) lines.push_back(line);
+    return lines;
+  }
+  std::ifstream changes(path + ".changes");
+  std::string line;
+  if (!std::getline(changes, line)) throw std::runtime_error("there is no recording " + path);
+  for (lines = load(line); std::getline(changes, line);)
+    lines.at(std::stoul(line) - 1) = line.substr(line.find(':') + 1);
   return lines;
+}
+
+inline bool has_recording(const std::string& name) {
+  const std::string path = std::string(TEST_DATA_DIR "/kvm_facts/") + name;
+  return std::filesystem::exists(path + ".jsonl") || std::filesystem::exists(path + ".changes");
 }
 
 inline bool is_counter(const nlohmann::json& row) {

@@ -38,10 +38,6 @@ const Replay kReplays[] = {
     {"linux-7.2-mediated-no-irqchip", "sim:linux-7.2,host-perfmonv2,mediated"},
 };
 
-std::vector<std::string> recording(const std::string& name) {
-  return facts::load(std::string(TEST_DATA_DIR "/kvm_facts/") + name + ".jsonl");
-}
-
 std::vector<std::string> simulated(const char* spec, bool irqchip = false) {
   auto kvm = host_stub::open_sim(spec);
   BOOST_REQUIRE_MESSAGE(kvm, kvm.error());
@@ -55,7 +51,8 @@ BOOST_DATA_TEST_CASE(the_simulated_kvm_answers_as_recorded, boost::unit_test::da
   const std::set<std::string> without =
       replay.other_module ? std::set<std::string>{"host", "supported_cpuid", "msr_index_list.n"}
                           : std::set<std::string>{};
-  const auto result = facts::compare(recording(replay.recording), simulated(replay.spec), without);
+  const auto result =
+      facts::compare(facts::load(replay.recording), simulated(replay.spec), without);
   for (const std::string& difference : result.differences) BOOST_TEST_MESSAGE(difference);
   BOOST_TEST_MESSAGE(replay << ": " << result.rows << " rows, " << result.differences.size()
                             << " differences");
@@ -65,12 +62,12 @@ BOOST_DATA_TEST_CASE(the_simulated_kvm_answers_as_recorded, boost::unit_test::da
 
 BOOST_AUTO_TEST_CASE(a_fact_is_written_byte_for_byte_as_in_the_recordings) {
   // no counter was read before in this recording, so that not even "value" differs
-  BOOST_TEST(recording("linux-6.12") == simulated("sim:linux-6.12"),
+  BOOST_TEST(facts::load("linux-6.12") == simulated("sim:linux-6.12"),
              boost::test_tools::per_element());
 }
 
 BOOST_AUTO_TEST_CASE(the_comparison_sees_a_single_changed_field) {
-  const auto expected = recording("linux-6.12");
+  const auto expected = facts::load("linux-6.12");
   auto actual = expected;
   const std::string field = "\"set\":1";
   const auto row = std::find_if(actual.begin(), actual.end(), [&](const std::string& line) {
@@ -81,14 +78,14 @@ BOOST_AUTO_TEST_CASE(the_comparison_sees_a_single_changed_field) {
 }
 
 BOOST_AUTO_TEST_CASE(the_comparison_sees_a_missing_row) {
-  const auto expected = recording("linux-6.12");
+  const auto expected = facts::load("linux-6.12");
   auto actual = expected;
   actual.pop_back();
   BOOST_TEST(facts::compare(expected, actual).differences.size() == 1U);
 }
 
 BOOST_AUTO_TEST_CASE(kernels_that_differ_do_differ_in_the_comparison) {
-  const auto result = facts::compare(recording("linux-6.1"), simulated("sim:linux-6.12"));
+  const auto result = facts::compare(facts::load("linux-6.1"), simulated("sim:linux-6.12"));
   BOOST_TEST(result.differences.size() > 20U);
 }
 
@@ -115,7 +112,7 @@ BOOST_AUTO_TEST_CASE(the_recordings_show_that_reprogramming_was_at_once_before_6
   // a selector is set and cleared before its counter is first read: has anything counted?
   const auto counted = [](const char* name) {
     size_t rows = 0;
-    for (const std::string& line : recording(name)) {
+    for (const std::string& line : facts::load(name)) {
       const auto row = nlohmann::json::parse(line);
       rows += facts::is_counter(row) && row.at("value") != "0";
     }
@@ -179,7 +176,7 @@ BOOST_DATA_TEST_CASE(a_column_of_the_kernel_table_turned_round_contradicts_a_rec
   profile->kernel = &kernel;
   const auto kvm = host_stub::make_sim(*profile);
   const auto result =
-      facts::compare(recording(pinned.recording), host_stub::kvm_facts(*kvm, false));
+      facts::compare(facts::load(pinned.recording), host_stub::kvm_facts(*kvm, false));
   BOOST_TEST_MESSAGE(pinned << ": " << result.differences.size() << " differences");
   BOOST_TEST(result.differences.size() > 0U);
 }

@@ -23,16 +23,16 @@ std::string recording() {
   if (uname(&name) != 0) return {};
   std::string release = name.release;
   release.resize(std::min(release.find_first_of(".", release.find('.') + 1), release.size()));
-  const std::string file = TEST_DATA_DIR "/kvm_facts/linux-" + release;
-  if (release == "6.18" && access("/sys/module/kvm_pvm", F_OK) == 0) return file + "-kvm_pvm.jsonl";
+  const std::string kernel = "linux-" + release;
+  if (release == "6.18" && access("/sys/module/kvm_pvm", F_OK) == 0) return kernel + "-kvm_pvm";
   if (access("/etc/emulated_host", F_OK) != 0) return {};
   std::uint32_t eax = 0;
   std::uint32_t ebx = 0;
   std::uint32_t ecx = 0;
   std::uint32_t edx = 0;
   const bool perfmonv2 = __get_cpuid(0x80000022, &eax, &ebx, &ecx, &edx) != 0 && (eax & 1) != 0;
-  const std::string recorded = file + (perfmonv2 ? "-perfmonv2.jsonl" : ".jsonl");
-  return access(recorded.c_str(), R_OK) == 0 ? recorded : std::string{};
+  const std::string recorded = kernel + (perfmonv2 ? "-perfmonv2" : "");
+  return facts::has_recording(recorded) ? recorded : std::string{};
 }
 
 }  // namespace
@@ -42,19 +42,19 @@ BOOST_AUTO_TEST_CASE(this_kvm_answers_as_its_recording) {
     BOOST_TEST_MESSAGE("SKIPPED: /dev/kvm does not open here");
     return;
   }
-  const std::string file = recording();
-  if (file.empty()) {
+  const std::string name = recording();
+  if (name.empty()) {
     BOOST_TEST_MESSAGE("SKIPPED: there is no recording of this kernel on this machine");
     return;
   }
   auto kvm = host_stub::open_kvm("/dev/kvm");
   BOOST_REQUIRE(kvm.has_value());
-  const auto recorded = facts::load(file);
+  const auto recorded = facts::load(name);
   // how many MSRs there are beside the PMU's depends on the machine's CPU
   const auto result = facts::compare(recorded, host_stub::kvm_facts(**kvm, false),
                                      {"host", "supported_cpuid", "msr_index_list.n"});
   BOOST_TEST(result.rows > 290u);
   for (const std::string& difference : result.differences) BOOST_ERROR(difference);
-  BOOST_TEST_MESSAGE(result.rows << " rows compared with " << file << ", "
+  BOOST_TEST_MESSAGE(result.rows << " rows compared with " << name << ", "
                                  << result.differences.size() << " differences");
 }
