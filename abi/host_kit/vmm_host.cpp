@@ -183,15 +183,8 @@ struct VcpuCall {
 
 /// KVM_GET_SUPPORTED_CPUID; an empty table where KVM refuses.
 void ask_supported(vmm_host_plugins& plugins, int32_t kvm_fd, CpuidTable& table) {
-  struct Request {
-    vmm_kvm_cpuid2_header header;
-    std::array<kvm_cpuid_entry2, CpuidTable::kMaxEntries> entries;
-  };
-  auto request = std::make_unique<Request>();
-  request->header.nent = CpuidTable::kMaxEntries;
-  if (plugins.ioctl(kvm_fd, VMM_KVM_GET_SUPPORTED_CPUID, request.get()) < 0) return;
-  const std::size_t count = std::min<std::size_t>(request->header.nent, request->entries.size());
-  table.assign({request->entries.data(), count});
+  table.read_supported(
+      [&](uint32_t request, void* arg) { return plugins.ioctl(kvm_fd, request, arg); });
 }
 
 /// All registers that the plugins name, one list in their order.

@@ -61,8 +61,8 @@ int conformance_command(const Arguments& arguments) {
     return kExitUsage;
   if (help) {
     fmt::print(
-        "{}{}{}\nExit status: 0 no rule broken; 1 one was, or nothing was seen; 2 usage, or "
-        "no record.\n",
+        "{}{}{}\nExit status: 0 no rule broken; 1 one was, or nothing was seen; 2 usage, or no "
+        "record.\n",
         help_of(d), kUse, table_of_runs());
     return kExitGood;
   }
@@ -76,8 +76,7 @@ int conformance_command(const Arguments& arguments) {
   }
   if (records.empty()) {
     print_error(
-        "conformance-host: no record; 'host_stub conformance-host --help' says how to "
-        "make one");
+        "conformance-host: no record; 'host_stub conformance-host --help' says how to make one");
     return kExitUsage;
   }
   const auto instances = read_records(records);

@@ -1,23 +1,12 @@
 // SPDX-License-Identifier: MIT
-#include <fmt/format.h>
 #include <vmm/plugin.h>
 
-#include <algorithm>
-#include <exception>
-
 #include "cli/command.hpp"
-#include "host_kit/version.hpp"
 
 namespace host_stub {
 namespace {
 
-struct Command {
-  const char* name;
-  const char* help;
-  int (*run)(const Arguments&);
-};
-
-constexpr Command kCommands[] = {
+constexpr svm_pmu::tool::Command kCommands[] = {
     {"run", "a scenario on a VM, with or without plugins, as a transcript", run_command},
     {"facts", "ask a KVM what it does with the AMD PMU; JSON lines", facts_command},
     {"probe", "svm-pmu probe, on a simulated KVM as well", probe_command},
@@ -47,68 +36,8 @@ Examples:
     $ host_stub facts --kvm sim:linux-6.1,enable_pmu=N
 )";
 
-void print_commands() {
-  fmt::print(
-      "Usage: host_stub COMMAND [OPTION]...\n"
-      "Plays the VMM that calls a plugin's hooks.\n\nCommands:\n");
-  for (const Command& command : kCommands) fmt::print("  {:<18}{}\n", command.name, command.help);
-  fmt::print(
-      "\n'host_stub COMMAND --help' lists the options of a command, 'host_stub --help-all' those "
-      "of\n"
-      "all commands; 'host_stub --version' says which version this is.\n");
-}
-
-int list_commands() {
-  print_commands();
-  return kExitGood;
-}
-
-int print_help() {
-  print_commands();
-  fmt::print("{}", kExamples);
-  return kExitGood;
-}
-
-/// The whole reference; the manual page is made of it.
-int print_help_of_all() {
-  print_commands();
-  fmt::print("\nOptions:\n");
-  for (const Command& command : kCommands) {
-    fmt::print("\n");
-    command.run({"--help"});
-  }
-  fmt::print("{}", kExamples);
-  return kExitGood;
-}
-
-int print_version() {
-  fmt::print("{}\n", host_kit::version_line("host_stub"));
-  return kExitGood;
-}
-
-/// What may stand instead of a command.
-constexpr struct {
-  const char* name;
-  int (*run)();
-} kQuestions[] = {{"--help", print_help},       {"help", print_help},
-                  {"list", list_commands},      {"--help-all", print_help_of_all},
-                  {"--version", print_version}, {"version", print_version}};
-
-int dispatch(const Arguments& words) {
-  if (words.empty()) {
-    print_help();
-    return kExitUsage;
-  }
-  for (const auto& question : kQuestions)
-    if (words.front() == question.name) return question.run();
-  const auto* command = std::find_if(std::begin(kCommands), std::end(kCommands),
-                                     [&](const Command& c) { return c.name == words.front(); });
-  if (command == std::end(kCommands)) {
-    print_error(fmt::format("no command '{}'; 'host_stub --help' lists them", words.front()));
-    return kExitUsage;
-  }
-  return command->run({words.begin() + 1, words.end()});
-}
+constexpr svm_pmu::tool::Program kProgram{"host_stub", "Plays the VMM that calls a plugin's hooks.",
+                                          kCommands, kExamples};
 
 }  // namespace
 }  // namespace host_stub
@@ -117,9 +46,6 @@ int dispatch(const Arguments& words) {
 extern "C" VMM_PLUGIN_EXPORT const int vmm_plugin_host_v1;
 extern "C" const int vmm_plugin_host_v1 = 1;
 
-int main(int argc, char** argv) try {
-  return host_stub::dispatch({argv + std::min(argc, 1), argv + argc});
-} catch (const std::exception& error) {
-  host_stub::print_error(error.what());
-  return host_stub::kExitWrong;
+int main(int argc, char** argv) {
+  return svm_pmu::tool::run_program(host_stub::kProgram, argc, argv);
 }

@@ -6,7 +6,6 @@
 
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include <cerrno>
 #include <cstddef>
@@ -15,27 +14,11 @@
 #include <tl/expected.hpp>
 #include <utility>
 
+#include "host_kit/unique_fd.hpp"
+
 namespace host_stub {
 
-/// Owns a file descriptor; closes it.
-class UniqueFd {
- public:
-  UniqueFd() = default;
-  explicit UniqueFd(int fd) : fd_(fd) {}
-  UniqueFd(UniqueFd&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-  UniqueFd& operator=(UniqueFd&& other) noexcept {
-    std::swap(fd_, other.fd_);
-    return *this;
-  }
-  ~UniqueFd() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-
-  int get() const { return fd_; }
-
- private:
-  int fd_ = -1;
-};
+using host_kit::UniqueFd;
 
 /// ioctl(2) with its error in the result: >= 0, or -errno.
 inline int32_t ioctl_result(int fd, uint32_t request, void* arg) {

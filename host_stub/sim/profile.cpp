@@ -96,9 +96,9 @@ tl::expected<void, std::string> check(const Profile& profile, const std::set<std
   if (profile.mediated && !profile.host_perfmonv2)
     return error("mediated", "needs host-perfmonv2 on AMD; allowed: host-perfmonv2,mediated");
   if (profile.no_pmu_capability && !profile.kernel->pmu_capability)
-    return error("no-pmu-capability",
-                 "KVM_CAP_PMU_CAPABILITY came in Linux 5.18, this kernel has none; allowed: a "
-                 "later kernel");
+    return error(
+        "no-pmu-capability",
+        "KVM_CAP_PMU_CAPABILITY came in Linux 5.18, this kernel has none; allowed: a later kernel");
   return {};
 }
 

@@ -4,23 +4,16 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <charconv>
 #include <cstring>
-#include <memory>
+#include <new>
+#include <vector>
+
+#include "host_kit/hidden_cpuid.hpp"
 
 namespace host_stub {
 namespace {
-
-constexpr std::size_t kMaxEntries = 256;
-
-/// kvm_cpuid2 as KVM takes it.
-struct Request {
-  vmm_kvm_cpuid2_header header;
-  std::array<kvm_cpuid_entry2, kMaxEntries> entries;
-};
-static_assert(offsetof(Request, entries) == sizeof(vmm_kvm_cpuid2_header));
 
 struct VendorRegisters {
   CpuidModel::Vendor vendor;
@@ -52,11 +45,10 @@ bool has_v2(CpuidModel::Pmu pmu) {
 }
 
 tl::unexpected<std::string> bad_model(std::string_view text) {
-  return tl::unexpected(
-      fmt::format("guest CPUID '{}': allowed are host, plain, core, v2 or v2=N (N 0 to 15 "
-                  "counters), v2-only or "
-                  "v2-only=N, each optionally followed by ,vendor=amd|hygon|intel",
-                  text));
+  return tl::unexpected(fmt::format(
+      "guest CPUID '{}': allowed are host, plain, core, v2 or v2=N (N 0 to 15 counters), v2-only "
+      "or v2-only=N, each optionally followed by ,vendor=amd|hygon|intel",
+      text));
 }
 
 kvm_cpuid_entry2& leaf(std::vector<kvm_cpuid_entry2>& entries, uint32_t function) {
@@ -131,44 +123,36 @@ tl::expected<CpuidModel, std::string> CpuidModel::parse(std::string_view text) {
 
 tl::expected<GuestCpuidTable, std::string> GuestCpuidTable::make(Kvm& kvm,
                                                                  const CpuidModel& model) {
-  const auto request = std::make_unique<Request>();
-  request->header.nent = kMaxEntries;
-  const int32_t result = kvm.ioctl(VMM_KVM_GET_SUPPORTED_CPUID, request.get());
+  GuestCpuidTable guest;
+  const int32_t result = guest.table_.read_supported(
+      [&](uint32_t request, void* arg) { return kvm.ioctl(request, arg); });
   if (result < 0)
     return tl::unexpected(
         fmt::format("KVM_GET_SUPPORTED_CPUID failed: {}", std::strerror(-result)));
-  GuestCpuidTable table;
-  table.entries_.assign(request->entries.begin(), request->entries.begin() + request->header.nent);
-  set_vendor(table.entries_, model.vendor);
-  set_pmu(table.entries_, model);
-  return table;
+  const auto supported = guest.table_.entries();
+  std::vector<kvm_cpuid_entry2> entries(supported.begin(), supported.end());
+  set_vendor(entries, model.vendor);
+  set_pmu(entries, model);
+  guest.table_.assign(entries);
+  return guest;
 }
 
-void GuestCpuidTable::hide(std::span<const vmm_cpuid_bits> bits) {
-  for (kvm_cpuid_entry2& entry : entries_) {
-    const bool indexed = (entry.flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX) != 0;
-    const std::array registers{&entry.eax, &entry.ebx, &entry.ecx, &entry.edx};  // by VMM_CPUID_*
-    for (const vmm_cpuid_bits& one : bits)
-      if (one.leaf == entry.function && (!indexed || one.subleaf == entry.index))
-        *registers[one.reg] &= ~one.mask;
-  }
+int32_t GuestCpuidTable::hide(std::span<const vmm_cpuid_bits> bits) noexcept try {
+  host_kit::HiddenCpuid hidden;
+  const int32_t result = hidden.add(bits);
+  if (result == 0) hidden.clear_in(table_.entries());
+  return result;
+} catch (const std::bad_alloc&) {
+  return -ENOSPC;
 }
 
 int32_t GuestCpuidTable::apply(Vcpu& vcpu) const {
-  if (entries_.size() > kMaxEntries) return -E2BIG;
-  const auto request = std::make_unique<Request>();
-  request->header.nent = static_cast<uint32_t>(entries_.size());
-  std::copy(entries_.begin(), entries_.end(), request->entries.begin());
-  return vcpu.ioctl(VMM_KVM_SET_CPUID2, request.get());
+  return table_.apply([&](uint32_t request, void* arg) { return vcpu.ioctl(request, arg); });
 }
 
 CpuidResult GuestCpuidTable::lookup(uint32_t function, uint32_t subleaf) const {
-  for (const kvm_cpuid_entry2& entry : entries_) {
-    const bool indexed = (entry.flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX) != 0;
-    if (entry.function == function && (!indexed || entry.index == subleaf))
-      return {entry.eax, entry.ebx, entry.ecx, entry.edx};
-  }
-  return {};
+  const auto [eax, ebx, ecx, edx] = table_.lookup(function, subleaf);
+  return {eax, ebx, ecx, edx};
 }
 
 }  // namespace host_stub

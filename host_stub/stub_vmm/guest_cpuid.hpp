@@ -13,8 +13,8 @@
 #include <string>
 #include <string_view>
 #include <tl/expected.hpp>
-#include <vector>
 
+#include "host_kit/cpuid_table.hpp"
 #include "kvm/kvm.hpp"
 #include "stub_vmm/linux_guest.hpp"
 
@@ -44,17 +44,21 @@ class GuestCpuidTable {
   /// KVM_GET_SUPPORTED_CPUID, changed as the model says. Error: a line with the errno.
   static tl::expected<GuestCpuidTable, std::string> make(Kvm& kvm, const CpuidModel& model);
 
-  /// Clears what plugins hide.
-  void hide(std::span<const vmm_cpuid_bits> bits);
+  /// Clears what plugins hide. 0, or -ENOSPC.
+  int32_t hide(std::span<const vmm_cpuid_bits> bits) noexcept;
 
   /// KVM_SET_CPUID2 on a vCPU: 0 or -errno.
   int32_t apply(Vcpu& vcpu) const;
 
   /// What the guest's CPUID instruction returns: zeros for a leaf that is not there.
   CpuidResult lookup(uint32_t function, uint32_t subleaf) const;
+  /// The same, as eax, ebx, ecx, edx.
+  void lookup(uint32_t function, uint32_t subleaf, std::span<uint32_t, 4> registers) const {
+    table_.lookup(function, subleaf, registers);
+  }
 
  private:
-  std::vector<kvm_cpuid_entry2> entries_;
+  host_kit::CpuidTable table_;
 };
 
 }  // namespace host_stub

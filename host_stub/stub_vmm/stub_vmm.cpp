@@ -378,29 +378,20 @@ void StubVmm::log(uint32_t level, std::string_view source, std::string_view mess
 
 int32_t StubVmm::get_cpuid(vmm_vm_handle, vmm_vcpu_handle, uint32_t leaf, uint32_t subleaf,
                            std::span<uint32_t, 4> registers) noexcept {
-  const CpuidResult result = cpuid_->lookup(leaf, subleaf);
-  registers[0] = result.eax;
-  registers[1] = result.ebx;
-  registers[2] = result.ecx;
-  registers[3] = result.edx;
+  cpuid_->lookup(leaf, subleaf, registers);
   return 0;
 }
 
 int32_t StubVmm::get_supported_cpuid(vmm_vm_handle, uint32_t leaf, uint32_t subleaf,
                                      std::span<uint32_t, 4> registers) noexcept {
-  const CpuidResult result = supported_->lookup(leaf, subleaf);
-  registers[0] = result.eax;
-  registers[1] = result.ebx;
-  registers[2] = result.ecx;
-  registers[3] = result.edx;
+  supported_->lookup(leaf, subleaf, registers);
   return 0;
 }
 
 /// The guest's CPUID was made of what KVM supports before the VM was: what is cleared in it, the
 /// VMM's code does not see either.
 int32_t StubVmm::hide_cpuid(vmm_vm_handle, std::span<const vmm_cpuid_bits> bits) noexcept {
-  cpuid_->hide(bits);
-  return 0;
+  return cpuid_->hide(bits);
 }
 
 int32_t StubVmm::deny_msrs(vmm_vm_handle, std::span<const vmm_msr_range> ranges) noexcept {

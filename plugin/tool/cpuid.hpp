@@ -3,41 +3,21 @@
 // The CPUID that a guest gets: what KVM supports.
 #pragma once
 
-#include <vmm/kvm_uapi.h>
-
-#include <array>
-#include <cstdint>
 #include <string>
 #include <tl/expected.hpp>
-#include <vector>
 
-#include "host_kit/hidden_cpuid.hpp"
+#include "host_kit/cpuid_table.hpp"
 #include "tool/kvm.hpp"
 
 namespace svm_pmu::tool {
 
-/// eax, ebx, ecx, edx.
-using CpuidAnswer = std::array<uint32_t, 4>;
+/// KVM_GET_SUPPORTED_CPUID. Error: one line with the errno.
+tl::expected<host_kit::CpuidTable, std::string> supported_cpuid(Kvm& kvm);
 
-class Cpuid {
- public:
-  /// KVM_GET_SUPPORTED_CPUID. Error: one line with the errno.
-  static tl::expected<Cpuid, std::string> supported(Kvm& kvm);
+/// KVM_SET_CPUID2 on a vCPU: 0 or -errno.
+int32_t set_cpuid(Vcpu& vcpu, const host_kit::CpuidTable& table);
 
-  /// KVM_SET_CPUID2 on a vCPU: 0 or -errno.
-  int32_t apply(Vcpu& vcpu) const;
-
-  /// Clears what a plugin hides.
-  void hide(const host_kit::HiddenCpuid& hidden) { hidden.clear_in(entries_); }
-
-  /// Zeros for a leaf that is not there.
-  CpuidAnswer lookup(uint32_t leaf, uint32_t subleaf) const;
-
-  /// Leaf 0: "AuthenticAMD".
-  std::string vendor() const;
-
- private:
-  std::vector<kvm_cpuid_entry2> entries_;
-};
+/// Leaf 0: "AuthenticAMD".
+std::string vendor_of(const host_kit::CpuidTable& table);
 
 }  // namespace svm_pmu::tool

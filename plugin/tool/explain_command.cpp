@@ -100,11 +100,6 @@ std::vector<std::string> lines_of(const std::vector<std::string>& words) {
 
 }  // namespace
 
-po::options_description explain_options() {
-  static Wanted unused;
-  return description_of(unused);
-}
-
 int explain_command(const Arguments& arguments) {
   Wanted wanted;
   const po::options_description description = description_of(wanted);

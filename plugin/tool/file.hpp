@@ -1,35 +1,16 @@
 // SPDX-License-Identifier: MIT
 //
-// Files of the operating system: a descriptor that closes itself, and small files read whole.
+// Small files of the operating system, read whole.
 #pragma once
-
-#include <unistd.h>
 
 #include <string>
 #include <tl/expected.hpp>
-#include <utility>
+
+#include "host_kit/unique_fd.hpp"
 
 namespace svm_pmu::tool {
 
-/// Owns a file descriptor; closes it.
-class UniqueFd {
- public:
-  UniqueFd() = default;
-  explicit UniqueFd(int fd) : fd_(fd) {}
-  UniqueFd(UniqueFd&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-  UniqueFd& operator=(UniqueFd&& other) noexcept {
-    std::swap(fd_, other.fd_);
-    return *this;
-  }
-  ~UniqueFd() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-
-  int get() const { return fd_; }
-
- private:
-  int fd_ = -1;
-};
+using host_kit::UniqueFd;
 
 /// A file's content; for files of /proc and /sys, whose size is not known before. Error: errno.
 tl::expected<std::string, int> read_file(const std::string& path);

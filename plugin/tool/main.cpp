@@ -2,10 +2,6 @@
 #include <fmt/format.h>
 #include <vmm/plugin.h>
 
-#include <algorithm>
-#include <exception>
-
-#include "host_kit/version.hpp"
 #include "tool/command.hpp"
 
 namespace svm_pmu::tool {
@@ -24,69 +20,20 @@ Examples:
     $ svm-pmu explain "Uhhuh. NMI received for unknown reason 30 on CPU 0."
 )";
 
-void print_commands() {
-  fmt::print(
-      "Usage: svm-pmu COMMAND [OPTION]...\n"
-      "Looks after KVM's AMD vPMU on this host.\n\nCommands:\n");
-  for (const Command& command : commands()) fmt::print("  {:<10}{}\n", command.name, command.help);
-  fmt::print(
-      "\n'svm-pmu COMMAND --help' lists the options of a command, 'svm-pmu --help-all' those of\n"
-      "all commands; 'svm-pmu --version' says which version this is.\n");
-}
+constexpr Command kCommands[] = {
+    {"probe", "what this host's KVM has, which bugs, and what the plugin does here", probe_command},
+    {"explain", "what a line of a guest's or a host's log means, and whether it is one of the bugs",
+     explain_command},
+    {"status", "which VMs of this host are protected, and which are not", status_command},
+};
 
-int list_commands() {
-  print_commands();
-  return kExitGood;
-}
-
-int print_help() {
-  print_commands();
-  fmt::print("{}", kExamples);
-  return kExitGood;
-}
-
-/// The whole reference; the manual page is made of it.
-int print_help_of_all() {
-  print_commands();
-  fmt::print("\nOptions:\n");
-  for (const Command& command : commands()) {
-    fmt::print("\n");
-    command.run({"--help"});
-  }
+void print_known_lines() {
   fmt::print("\nLines that explain knows:\n");
   explain_command({"--list"});
-  fmt::print("{}", kExamples);
-  return kExitGood;
 }
 
-int print_version() {
-  fmt::print("{}\n", host_kit::version_line("svm-pmu"));
-  return kExitGood;
-}
-
-/// What may stand instead of a command.
-constexpr struct {
-  const char* name;
-  int (*run)();
-} kQuestions[] = {{"--help", print_help},       {"help", print_help},
-                  {"list", list_commands},      {"--help-all", print_help_of_all},
-                  {"--version", print_version}, {"version", print_version}};
-
-int dispatch(const Arguments& words) {
-  if (words.empty()) {
-    print_help();
-    return kExitUsage;
-  }
-  for (const auto& question : kQuestions)
-    if (words.front() == question.name) return question.run();
-  const auto command =
-      std::ranges::find_if(commands(), [&](const Command& c) { return c.name == words.front(); });
-  if (command == commands().end()) {
-    print_error(fmt::format("no command '{}'; 'svm-pmu --help' lists them", words.front()));
-    return kExitUsage;
-  }
-  return command->run({words.begin() + 1, words.end()});
-}
+constexpr Program kProgram{"svm-pmu", "Looks after KVM's AMD vPMU on this host.", kCommands,
+                           kExamples, print_known_lines};
 
 }  // namespace
 }  // namespace svm_pmu::tool
@@ -95,9 +42,6 @@ int dispatch(const Arguments& words) {
 extern "C" VMM_PLUGIN_EXPORT const int vmm_plugin_host_v1;
 extern "C" const int vmm_plugin_host_v1 = 1;
 
-int main(int argc, char** argv) try {
-  return svm_pmu::tool::dispatch({argv + std::min(argc, 1), argv + argc});
-} catch (const std::exception& error) {
-  svm_pmu::tool::print_error(error.what());
-  return svm_pmu::tool::kExitWrong;
+int main(int argc, char** argv) {
+  return svm_pmu::tool::run_program(svm_pmu::tool::kProgram, argc, argv);
 }

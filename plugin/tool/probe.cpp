@@ -10,11 +10,14 @@
 #include <memory>
 
 #include "amd_pmu.hpp"
-#include "tool/vcpu_msr.hpp"
+#include "host_kit/one_msr.hpp"
 #include "tool/words.hpp"
 
 namespace svm_pmu::tool {
 namespace {
+
+using host_kit::get_msr;
+using host_kit::set_msr;
 
 struct MsrRange {
   uint32_t base, count;
@@ -46,7 +49,7 @@ struct VmKind {
   bool irqchip, cap_off;
 };
 
-CounterAnswer try_vm(Kvm& kvm, const Cpuid& cpuid, VmKind kind) {
+CounterAnswer try_vm(Kvm& kvm, const host_kit::CpuidTable& cpuid, VmKind kind) {
   const auto failed = [](int32_t code) { return CounterAnswer{CounterState::not_created, code}; };
   auto vm = kvm.create_vm();
   if (!vm) return failed(vm.error());
@@ -63,7 +66,7 @@ CounterAnswer try_vm(Kvm& kvm, const Cpuid& cpuid, VmKind kind) {
   auto vcpu = (*vm)->create_vcpu(0);
   if (!vcpu && vcpu.error() == -EBUSY) return {CounterState::busy, -EBUSY};
   if (!vcpu) return failed(vcpu.error());
-  if (const int32_t result = cpuid.apply(**vcpu); result < 0) return failed(result);
+  if (const int32_t result = set_cpuid(**vcpu, cpuid); result < 0) return failed(result);
   return ask_counter(**vcpu);
 }
 
@@ -106,14 +109,14 @@ uint32_t Probe::guest_counters() const {
 }
 
 tl::expected<Probe, std::string> probe_kvm(Kvm& kvm) {
-  const auto cpuid = Cpuid::supported(kvm);
+  const auto cpuid = supported_cpuid(kvm);
   if (!cpuid) return tl::unexpected(cpuid.error());
   Probe p;
   p.kvm = kvm.name();
   p.host = kvm.host_info();
-  p.vendor = cpuid->vendor();
+  p.vendor = vendor_of(*cpuid);
   p.perfctr_core = (cpuid->lookup(amd::kLeafExtFeatures, 0)[2] & amd::kPerfCtrExtCoreBit) != 0;
-  const CpuidAnswer perfmon = cpuid->lookup(amd::kLeafExtPerfMonAndDbg, 0);
+  const auto perfmon = cpuid->lookup(amd::kLeafExtPerfMonAndDbg, 0);
   p.perfmonv2 = (perfmon[0] & amd::kPerfMonV2Bit) != 0;
   p.counters = p.perfmonv2 ? perfmon[1] & amd::kNumPerfCtrCoreMask : 0;
   p.pmu_msrs = listed_pmu_msrs(kvm);

@@ -27,11 +27,9 @@ po::options_description description_of(Wanted& wanted) {
   // clang-format off
   d.add_options()
     ("plugin", po::value(&wanted.probe.plugin)->value_name("FILE"),
-     "the plugin to try: a path, or a name that is looked for where plugins are installed "
-     "(svm_pmu.so)")
+     "the plugin to try: a path, or a name that is looked for where plugins are installed (svm_pmu.so)")
     ("options", po::value(&wanted.probe.settings)->value_name("LIST"),
-     "the plugin's options to try, KEY=VALUE,KEY=VALUE; may be repeated. Without it: off, and "
-     "each method of pmu-cap-disabled=on")
+     "the plugin's options to try, KEY=VALUE,KEY=VALUE; may be repeated. Without it: off, and each method of pmu-cap-disabled=on")
     ("device", po::value(&wanted.device)->value_name("PATH"), "KVM's device (/dev/kvm)")
     ("json", po::bool_switch(&wanted.probe.json), "one JSON object")
     ("help", po::bool_switch(&wanted.help), "this text");
@@ -49,11 +47,6 @@ constexpr const char* kNotes =
     "makes no VM; 2 usage.\n";
 
 }  // namespace
-
-po::options_description probe_options() {
-  static Wanted unused;
-  return description_of(unused);
-}
 
 int probe_command(const Arguments& arguments) {
   Wanted wanted;

@@ -51,11 +51,6 @@ constexpr const char* kNotes =
 
 }  // namespace
 
-po::options_description status_options() {
-  static Wanted unused;
-  return description_of(unused);
-}
-
 int status_command(const Arguments& arguments) {
   Wanted wanted;
   const po::options_description description = description_of(wanted);

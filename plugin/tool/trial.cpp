@@ -3,24 +3,24 @@
 
 #include <vmm/kvm_uapi.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <memory>
 #include <span>
 #include <string_view>
 
+#include "host_kit/hidden_cpuid.hpp"
 #include "host_kit/host.hpp"
 #include "host_kit/msr_filter.hpp"
+#include "host_kit/one_msr.hpp"
 #include "host_kit/plugin_instance.hpp"
 #include "tool/cpuid.hpp"
-#include "tool/vcpu_msr.hpp"
 
 namespace svm_pmu::tool {
 namespace {
 
 class TrialHost final : public host_kit::Host {
  public:
-  TrialHost(Cpuid& cpuid, std::vector<PluginLine>& lines)
+  TrialHost(host_kit::CpuidTable& cpuid, std::vector<PluginLine>& lines)
       : supported_(cpuid), cpuid_(cpuid), lines_(lines) {}
 
   static vmm_vm_handle handle(Vm& vm) { return reinterpret_cast<vmm_vm_handle>(&vm); }
@@ -38,14 +38,14 @@ class TrialHost final : public host_kit::Host {
   }
   int32_t get_cpuid(vmm_vm_handle, vmm_vcpu_handle, uint32_t leaf, uint32_t subleaf,
                     std::span<uint32_t, 4> registers) noexcept override {
-    std::ranges::copy(cpuid_.lookup(leaf, subleaf), registers.begin());
+    cpuid_.lookup(leaf, subleaf, registers);
     return 0;
   }
   bool has_cpuid_hiding() const noexcept override { return true; }
   int32_t hide_cpuid(vmm_vm_handle, std::span<const vmm_cpuid_bits> bits) noexcept override;
   int32_t get_supported_cpuid(vmm_vm_handle, uint32_t leaf, uint32_t subleaf,
                               std::span<uint32_t, 4> registers) noexcept override {
-    std::ranges::copy(supported_.lookup(leaf, subleaf), registers.begin());
+    supported_.lookup(leaf, subleaf, registers);
     return 0;
   }
   uint32_t guest_pmu_wanted(vmm_vm_handle) noexcept override { return VMM_GUEST_PMU_OFF; }
@@ -53,15 +53,15 @@ class TrialHost final : public host_kit::Host {
   int32_t deny_msrs(vmm_vm_handle vm, std::span<const vmm_msr_range> ranges) noexcept override;
 
  private:
-  const Cpuid supported_;
-  Cpuid& cpuid_;  ///< the guest's
+  const host_kit::CpuidTable supported_;
+  host_kit::CpuidTable& cpuid_;  ///< the guest's
   std::vector<PluginLine>& lines_;
 };
 
 int32_t TrialHost::hide_cpuid(vmm_vm_handle, std::span<const vmm_cpuid_bits> bits) noexcept try {
   host_kit::HiddenCpuid hidden;
   const int32_t result = hidden.add(bits);
-  if (result == 0) cpuid_.hide(hidden);
+  if (result == 0) hidden.clear_in(cpuid_.entries());
   return result;
 } catch (const std::bad_alloc&) {
   return -ENOSPC;
@@ -75,7 +75,8 @@ int32_t TrialHost::deny_msrs(vmm_vm_handle vm, std::span<const vmm_msr_range> ra
 }
 
 /// The VMM's part: a vCPU, its CPUID, a counter that holds something, a reset.
-void play_vcpu(Vm& vm, const Cpuid& cpuid, const host_kit::PluginVm& plugin, Trial& trial) {
+void play_vcpu(Vm& vm, const host_kit::CpuidTable& cpuid, const host_kit::PluginVm& plugin,
+               Trial& trial) {
   const auto failed = [&](int32_t code) {
     trial.counter = {code == -EBUSY ? CounterState::busy : CounterState::not_created, code};
   };
@@ -83,10 +84,10 @@ void play_vcpu(Vm& vm, const Cpuid& cpuid, const host_kit::PluginVm& plugin, Tri
     return failed(result);
   const auto vcpu = vm.create_vcpu(0);
   if (!vcpu) return failed(vcpu.error());
-  if (const int32_t result = cpuid.apply(**vcpu); result < 0) return failed(result);
+  if (const int32_t result = set_cpuid(**vcpu, cpuid); result < 0) return failed(result);
   const uint32_t marked = mark_a_counter(**vcpu);
   trial.reset_result = plugin.vcpu_reset(0, TrialHost::handle(**vcpu), nullptr);
-  if (marked != 0) trial.cleared = get_msr(**vcpu, marked) == uint64_t{0};
+  if (marked != 0) trial.cleared = host_kit::get_msr(**vcpu, marked) == uint64_t{0};
   trial.counter = ask_counter(**vcpu);
 }
 
@@ -105,7 +106,7 @@ Trial try_plugin(Kvm& kvm, const host_kit::PluginLibrary& plugin, const std::str
     trial.error = std::move(why);
     return trial;
   };
-  auto cpuid = Cpuid::supported(kvm);
+  auto cpuid = supported_cpuid(kvm);
   if (!cpuid) return refused(-EIO, cpuid.error());
   TrialHost host(*cpuid, trial.lines);
   const auto instance =

@@ -221,10 +221,9 @@ std::string prometheus_of(const HostStatus& status) {
   for (const Protection protection : kProtections)
     out += fmt::format("svm_pmu_vms{{protected=\"{}\"}} {}\n", protection_word(protection),
                        count(status, protection));
-  out +=
-      head("svm_pmu_vm_protected", "gauge",
-           "1: protected, or this host has no bug; 0: not. VMs of which nothing is known are left "
-           "out.");
+  out += head(
+      "svm_pmu_vm_protected", "gauge",
+      "1: protected, or this host has no bug; 0: not. VMs of which nothing is known are left out.");
   for (const VmStatus& vm : status.vms)
     if (vm.protection != Protection::unknown)
       out += sample("svm_pmu_vm_protected", vm, vm.protection == Protection::no ? 0 : 1);

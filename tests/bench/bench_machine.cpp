@@ -70,11 +70,7 @@ int32_t BenchHost::vcpu_ioctl(void* host_ctx, vmm_vcpu_handle vcpu, uint32_t req
 
 int32_t BenchHost::get_cpuid(void* host_ctx, vmm_vm_handle, vmm_vcpu_handle, uint32_t leaf,
                              uint32_t subleaf, uint32_t registers[4]) {
-  const auto found = self(host_ctx).cpuid_.lookup(leaf, subleaf);
-  registers[0] = found.eax;
-  registers[1] = found.ebx;
-  registers[2] = found.ecx;
-  registers[3] = found.edx;
+  self(host_ctx).cpuid_.lookup(leaf, subleaf, std::span<uint32_t, 4>(registers, 4));
   return 0;
 }
 

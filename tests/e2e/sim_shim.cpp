@@ -49,8 +49,7 @@ using kvm_interposer::real_ioctl;
 using kvm_interposer::reported;
 using kvm_interposer::Simulation;
 
-// ---- what stands behind a file descriptor
-// --------------------------------------------------------
+// ---- what stands behind a file descriptor -------------------------------------------------------
 
 struct ShimVm {
   std::unique_ptr<host_stub::Vm> sim;
@@ -114,8 +113,7 @@ int enable_filter_exits(int fd, const kvm_enable_cap* vmm) {
   return real_ioctl(fd, KVM_ENABLE_CAP, &cap);
 }
 
-// ---- ioctls of the system and the VM
-// -------------------------------------------------------------
+// ---- ioctls of the system and the VM ------------------------------------------------------------
 
 bool is_pmu_capability(uintptr_t capability) {
   return capability == KVM_CAP_PMU_CAPABILITY || capability == KVM_CAP_DISABLE_QUIRKS2;
@@ -206,8 +204,7 @@ int enable_cap(int fd, ShimVm& vm, kvm_enable_cap* request) {
   return result;
 }
 
-// ---- ioctls of a vCPU
-// ----------------------------------------------------------------------------
+// ---- ioctls of a vCPU ---------------------------------------------------------------------------
 
 /// KVM_GET_MSRS and KVM_SET_MSRS: runs of PMU registers to the simulation, the others to the real
 /// KVM, in order. As in KVM the first entry that is refused ends it, and its position is the
@@ -274,8 +271,7 @@ int run_vcpu(int fd, ShimVcpu& vcpu) {
   return result;
 }
 
-// ---- who answers what
-// ----------------------------------------------------------------------------
+// ---- who answers what ---------------------------------------------------------------------------
 
 int vcpu_ioctl(int fd, ShimVcpu& vcpu, uint32_t request, void* arg) {
   switch (request) {

@@ -9,10 +9,11 @@
 #include <cerrno>
 #include <set>
 
+#include "host_kit/one_msr.hpp"
 #include "kvm/errno_names.hpp"
 #include "kvm/intercept.hpp"
 #include "kvm/ioctl_names.hpp"
-#include "kvm/one_msr.hpp"
+#include "kvm/msr_request.hpp"
 #include "sim/backend.hpp"
 #include "stub_vmm/stub_vmm.hpp"
 
@@ -161,12 +162,12 @@ void Run::make_dirty(StubVmm& vmm, uint32_t index) {
   Vcpu& vcpu = vmm.vcpu(index);
   constexpr uint64_t kCycles = 0x530076;  // EN, INT, OS, USR, event 76
   for (const Pair& pair : pairs_of(vmm)) {
-    set_msr(vcpu, pair.selector, kCycles);
-    set_msr(vcpu, pair.counter, uint64_t{0xffff} << 32);
+    host_kit::set_msr(vcpu, pair.selector, kCycles);
+    host_kit::set_msr(vcpu, pair.counter, uint64_t{0xffff} << 32);
   }
   if (!has_v2(vmm)) return;
-  set_msr(vcpu, kGlobalStatus, 1);
-  set_msr(vcpu, kGlobalCtl, 0);
+  host_kit::set_msr(vcpu, kGlobalStatus, 1);
+  host_kit::set_msr(vcpu, kGlobalCtl, 0);
 }
 
 Registers Run::read(StubVmm& vmm, uint32_t index) {
@@ -175,17 +176,17 @@ Registers Run::read(StubVmm& vmm, uint32_t index) {
   for (const Pair& pair : pairs_of(vmm)) {
     const std::size_t before = registers.dirty.size();
     for (const uint32_t msr : {pair.selector, pair.counter})
-      if (get_msr(vcpu, msr).value_or(0) != 0) registers.dirty.push_back(msr);
+      if (host_kit::get_msr(vcpu, msr).value_or(0) != 0) registers.dirty.push_back(msr);
     registers.dirty_counters += registers.dirty.size() != before ? 1 : 0;
   }
   if (!has_v2(vmm)) return registers;
-  registers.global_status = get_msr(vcpu, kGlobalStatus).value_or(0);
-  registers.global_ctl = get_msr(vcpu, kGlobalCtl);
+  registers.global_status = host_kit::get_msr(vcpu, kGlobalStatus).value_or(0);
+  registers.global_ctl = host_kit::get_msr(vcpu, kGlobalCtl);
   // KVM lets a host read 0 from a register that it lists and this vCPU lacks; such a one takes 0
   // only, while a real one takes anything and keeps the bits that exist.
   if (registers.global_ctl == uint64_t{0}) {
-    if (!set_msr(vcpu, kGlobalCtl, 1)) registers.global_ctl.reset();
-    set_msr(vcpu, kGlobalCtl, 0);
+    if (!host_kit::set_msr(vcpu, kGlobalCtl, 1)) registers.global_ctl.reset();
+    host_kit::set_msr(vcpu, kGlobalCtl, 0);
   }
   return registers;
 }

@@ -10,6 +10,7 @@
 #include <stdexcept>
 #include <utility>
 
+#include "host_kit/one_msr.hpp"
 #include "host_kit/plugin_library.hpp"
 #include "kvm/faults.hpp"
 #include "sim/pmu_msrs.hpp"
@@ -50,11 +51,6 @@ class TappedKvm final : public Kvm {
 
  private:
   std::unique_ptr<Kvm> inner_;
-};
-
-struct OneMsr {
-  vmm_kvm_msrs_header header;
-  kvm_msr_entry entry;
 };
 
 constexpr auto kPmuMsrs = []() {
@@ -153,11 +149,12 @@ int32_t PluginHost::get_cpuid(vmm_vm_handle, vmm_vcpu_handle vcpu, uint32_t leaf
   const auto own = vcpu_cpuid.find(vcpu);
   const auto& leaves = own != vcpu_cpuid.end() ? own->second : other_cpuid;
   const auto other = leaves.find(leaf);
-  const CpuidResult found = other != leaves.end() ? other->second : cpuid_->lookup(leaf, subleaf);
-  registers[0] = found.eax;
-  registers[1] = found.ebx;
-  registers[2] = found.ecx;
-  registers[3] = found.edx;
+  if (other == leaves.end())
+    cpuid_->lookup(leaf, subleaf, registers);
+  else
+    std::ranges::copy(
+        std::array{other->second.eax, other->second.ebx, other->second.ecx, other->second.edx},
+        registers.begin());
   return 0;
 }
 
@@ -203,14 +200,11 @@ int32_t Machine::reset(uint32_t vcpu, const vmm_msr_sink* batch) {
 }
 
 std::optional<uint64_t> Machine::read(uint32_t vcpu, uint32_t msr) const {
-  OneMsr request{{1, 0}, {msr, 0, 0}};
-  if (sims_[vcpu]->ioctl(VMM_KVM_GET_MSRS, &request) != 1) return std::nullopt;
-  return request.entry.data;
+  return host_kit::get_msr(*sims_[vcpu], msr);
 }
 
 bool Machine::write(uint32_t vcpu, uint32_t msr, uint64_t value) const {
-  OneMsr request{{1, 0}, {msr, 0, value}};
-  return sims_[vcpu]->ioctl(VMM_KVM_SET_MSRS, &request) == 1;
+  return host_kit::set_msr(*sims_[vcpu], msr, value);
 }
 
 void Machine::dirty(uint32_t vcpu, uint32_t counters) const {

@@ -45,8 +45,7 @@ using kvm_interposer::reported;
 
 const kvm_interposer::Simulation& simulation() { return kvm_interposer::simulation("SIM_DEV_KVM"); }
 
-// ---- what stands behind a file descriptor
-// --------------------------------------------------------
+// ---- what stands behind a file descriptor -------------------------------------------------------
 
 struct Vcpu;
 
@@ -92,8 +91,7 @@ int memory_file(const std::string& name, size_t size) {
   return fd;
 }
 
-// ---- the guest
-// -----------------------------------------------------------------------------------
+// ---- the guest ----------------------------------------------------------------------------------
 
 /// Real-mode code, of which these instructions are there: mov ecx, imm32; mov bx, imm16; rdmsr;
 /// wrmsr; hlt. Memory is reached at CS.base + RIP; of an exception only the jump to its handler is
@@ -229,8 +227,7 @@ int32_t run_vcpu(Vcpu& vcpu) {
   return 0;
 }
 
-// ---- ioctls
-// --------------------------------------------------------------------------------------
+// ---- ioctls -------------------------------------------------------------------------------------
 
 int create_vm() {
   auto sim = simulation().kvm->create_vm();
@@ -304,8 +301,7 @@ int file_ioctl(File& file, uint32_t request, void* arg) {
   return request == KVM_CREATE_VM ? create_vm() : reported(simulation().kvm->ioctl(request, arg));
 }
 
-// ---- descriptors
-// ---------------------------------------------------------------------------------
+// ---- descriptors --------------------------------------------------------------------------------
 
 int open_kvm(int flags) {
   static File kvm;

@@ -114,8 +114,7 @@ BOOST_AUTO_TEST_CASE(one_reset_calls_the_hook_once) {
   BOOST_TEST(outcome.status == 0);
   BOOST_TEST(count(outcome.err, "vcpu_reset") == 1);
   BOOST_TEST(contains(outcome.err,
-                      "info: vcpu_reset vm=4 vcpu=0 plugin=test_plugin result=0 "
-                      "rule=strong\n"));
+                      "info: vcpu_reset vm=4 vcpu=0 plugin=test_plugin result=0 rule=strong\n"));
   BOOST_TEST(contains(outcome.err, "info: vm_created vm=4 plugin=test_plugin result=0\n"));
 }
 
@@ -150,9 +149,7 @@ const std::vector<Order> kOrders{
     {"reset by a VMM that zeroes PMU registers itself", kStart + "msrs:0:zero" + kResetAndRun, 1,
      1},
     {"restore that writes PMU registers",
-     kStart + "msrs:0:zero sregs:0:boot regs:0:boot mp:0 "
-              "run:0",
-     0, 0},
+     kStart + "msrs:0:zero sregs:0:boot regs:0:boot mp:0 run:0", 0, 0},
 };
 
 }  // namespace
@@ -216,9 +213,7 @@ BOOST_AUTO_TEST_CASE(the_vms_descriptor_is_closed_before_its_vcpus) {
   NEEDS_KVM();
   const ProcessResult outcome = play(kStart + "closevm" + kResetAndRun + "closevcpu:0");
   BOOST_TEST(outcome.status == 0);
-  const std::size_t reset = outcome.err.find(
-      "vcpu_reset vm=4 vcpu=0 plugin=test_plugin "
-      "result=0");
+  const std::size_t reset = outcome.err.find("vcpu_reset vm=4 vcpu=0 plugin=test_plugin result=0");
   const std::size_t end = outcome.err.find("vm_destroyed vm=4");
   BOOST_REQUIRE(reset != std::string::npos);
   BOOST_REQUIRE(end != std::string::npos);
@@ -642,8 +637,7 @@ BOOST_AUTO_TEST_CASE(a_filter_without_room_is_refused_and_the_old_one_stays) {
   BOOST_TEST(contains(play(" vm filter:2", "deny-many").out, "filter result=-1"));
 }
 
-// ---- hidden CPUID, and what the VMM was told
-// -----------------------------------------------------
+// ---- hidden CPUID, and what the VMM was told ----------------------------------------------------
 
 SIMULATED_ONLY
 BOOST_AUTO_TEST_CASE(hidden_cpuid_bits_reach_neither_the_vmm_nor_kvm) {
@@ -955,12 +949,12 @@ BOOST_AUTO_TEST_CASE(qemu_in_its_sandbox) {
     return;
   }
   const std::string script =
-      "(echo '{\"execute\":\"qmp_capabilities\"}'; sleep 1;"
-      " echo '{\"execute\":\"system_reset\"}'; sleep 1; echo '{\"execute\":\"quit\"}'; sleep 1) |"
-      " LD_PRELOAD=" PRELOAD_LIBRARY " VMM_PLUGINS=" TEST_PLUGIN
-      ",deny VMM_PRELOAD_LOG=stderr qemu-system-x86_64 -accel kvm -cpu qemu64 -machine q35 -smp 2"
-      " -display none -qmp stdio -sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,"
-      "resourcecontrol=deny";
+      "(echo '{\"execute\":\"qmp_capabilities\"}'; sleep 1; echo '{\"execute\":\"system_reset\"}'; "
+      "sleep 1; echo '{\"execute\":\"quit\"}'; sleep 1) | LD_PRELOAD=" PRELOAD_LIBRARY
+      " VMM_PLUGINS=" TEST_PLUGIN
+      ",deny VMM_PRELOAD_LOG=stderr qemu-system-x86_64 -accel kvm -cpu qemu64 -machine q35 -smp 2 "
+      "-display none -qmp stdio -sandbox "
+      "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
   const ProcessResult outcome = run({"/bin/sh", "-c", script}, {});
   BOOST_TEST(outcome.status == 0);
   BOOST_TEST(count(outcome.err, "vm_created") == 1);

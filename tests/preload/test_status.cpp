@@ -299,8 +299,7 @@ BOOST_AUTO_TEST_CASE(each_format_says_the_same) {
   const std::string metrics = prometheus_of(status);
   for (const char* line :
        {"svm_pmu_vms{protected=\"no\"} 1\n", "svm_pmu_status 1\n",
-        "svm_pmu_vm_protected{pid=\"7\",program=\"qemu-system-x86_64\",vm=\"db\","
-        "fd=\"9\"} 0\n",
+        "svm_pmu_vm_protected{pid=\"7\",program=\"qemu-system-x86_64\",vm=\"db\",fd=\"9\"} 0\n",
         "vm=\"db\",fd=\"9\"} 5\n"})
     BOOST_TEST(metrics.find(line) != std::string::npos, line);
   const std::string text = text_of(status, false);

@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "kvm/msr_request.hpp"
 #include "sim/sim_kvm.hpp"
 #include "sim/sim_vcpu.hpp"
 #include "support/need.hpp"
@@ -54,13 +55,10 @@ inline int32_t set_cpuid(host_stub::Vcpu& vcpu, GuestCpuid guest) {
 
 /// One KVM_GET_MSRS or KVM_SET_MSRS of any length; the entries are in and out.
 inline int32_t msrs(host_stub::Vcpu& vcpu, uint32_t request, std::vector<kvm_msr_entry>& entries) {
-  std::vector<kvm_msr_entry> buffer(entries.size() + 1);
-  // the header takes the last 8 bytes of the first element
-  auto* header = reinterpret_cast<vmm_kvm_msrs_header*>(&buffer[0].data);
-  *header = {static_cast<uint32_t>(entries.size()), 0};
-  std::ranges::copy(entries, buffer.begin() + 1);
-  const int32_t result = vcpu.ioctl(request, header);
-  std::copy(buffer.begin() + 1, buffer.end(), entries.begin());
+  host_stub::MsrRequest all;
+  for (const kvm_msr_entry& entry : entries) all.add(entry);
+  const int32_t result = vcpu.ioctl(request, all.arg());
+  std::ranges::copy(all.entries(), entries.begin());
   return result;
 }
 

@@ -15,6 +15,8 @@
 #include <thread>
 #include <vector>
 
+#include "host_kit/cpuid_table.hpp"
+#include "host_kit/one_msr.hpp"
 #include "kvm/kvm_device.hpp"
 #include "vmm/kvm_uapi.h"
 
@@ -55,11 +57,6 @@ std::optional<Machine> machine(uint32_t vcpus = 1, Irqchip irqchip = Irqchip::no
   return made;
 }
 
-struct OneMsr {
-  vmm_kvm_msrs_header header{.nmsrs = 1, .pad = 0};
-  kvm_msr_entry entry{};
-};
-
 template <class T>
 T get(Vcpu& vcpu, uint32_t request) {
   T value;
@@ -94,10 +91,7 @@ struct Registers {
 
 // Gives a vCPU the CPUID that KVM supports: Linux 7.2 takes an EFER only from a vCPU that has one.
 void set_supported_cpuid(Kvm& kvm, Vcpu& vcpu) {
-  struct {
-    vmm_kvm_cpuid2_header header{.nent = 256, .padding = 0};
-    std::array<kvm_cpuid_entry2, 256> entries{};
-  } cpuid;
+  host_kit::CpuidRequest cpuid{.header = {.nent = 256, .padding = 0}, .entries = {}};
   BOOST_REQUIRE_EQUAL(kvm.ioctl(VMM_KVM_GET_SUPPORTED_CPUID, &cpuid), 0);
   BOOST_REQUIRE_EQUAL(vcpu.ioctl(VMM_KVM_SET_CPUID2, &cpuid), 0);
 }
@@ -162,7 +156,7 @@ BOOST_AUTO_TEST_CASE(a_second_vcpu_of_the_same_id_is_refused) {
 BOOST_AUTO_TEST_CASE(what_the_host_sets_the_guest_reads) {
   const auto m = machine();
   if (!m) return;
-  OneMsr pat;
+  host_kit::OneMsr pat;
   pat.entry = {.index = kMsrPat, .reserved = 0, .data = kPatLinux};
   BOOST_TEST(m->vcpus[0]->ioctl(VMM_KVM_SET_MSRS, &pat) == 1);
   BOOST_TEST(m->vcpus[0]->guest_rdmsr(kMsrPat).value() == kPatLinux);
@@ -183,7 +177,7 @@ BOOST_AUTO_TEST_CASE(what_the_guest_writes_the_host_gets) {
   if (!m) return;
   BOOST_TEST(m->vcpus[0]->guest_rdmsr(kMsrPat).value() == kPatReset);
   BOOST_TEST(m->vcpus[0]->guest_wrmsr(kMsrPat, kPatLinux).has_value());
-  OneMsr pat;
+  host_kit::OneMsr pat;
   pat.entry.index = kMsrPat;
   BOOST_TEST(m->vcpus[0]->ioctl(VMM_KVM_GET_MSRS, &pat) == 1);
   BOOST_TEST(pat.entry.data == kPatLinux);
@@ -368,7 +362,7 @@ BOOST_AUTO_TEST_CASE(a_vcpu_whose_descriptor_is_closed_gives_ebadf_and_says_why)
   m->vcpus.push_back(m->vm->create_vcpu(0).value());
   auto& vcpu = dynamic_cast<KvmDeviceVcpu&>(*m->vcpus[0]);
   ::close(vcpu.fd());
-  OneMsr pat;
+  host_kit::OneMsr pat;
   pat.entry.index = kMsrPat;
   BOOST_TEST(vcpu.ioctl(VMM_KVM_GET_MSRS, &pat) == -EBADF);
   BOOST_TEST((vcpu.guest_rdmsr(kMsrPat).error() == GuestFault::not_run));

@@ -22,8 +22,7 @@ const std::string kPlugin = kBuild + "/plugin/svm_pmu.so";
 constexpr const char* kOff = "pmu-cap-disabled=on";
 constexpr const char* kDriver = "AMD PMU driver.";
 constexpr const char* kNoPmu =
-    "Performance Events: PMU not available due to virtualization, using "
-    "software events only.";
+    "Performance Events: PMU not available due to virtualization, using software events only.";
 constexpr const char* kBroken = "Broken BIOS";
 constexpr const char* kUhhuh = "Uhhuh. NMI received";
 constexpr const char* kDead = "perf runs in the guest and its counters do not count";
@@ -164,9 +163,7 @@ const Row kSteps[] = {
      {kBroken, kUhhuh},
      {}},
     {"the reset after it does",
-     with_plugin("", {"--scenario",
-                      "boot,perf,stop-perf,kexec,reset,"
-                      "boot"}),
+     with_plugin("", {"--scenario", "boot,perf,stop-perf,kexec,reset,boot"}),
      0,
      {kDriver},
      {kUhhuh}},
@@ -198,9 +195,7 @@ BOOST_AUTO_TEST_CASE(a_migration_takes_the_counters_along) {
                           "boot,perf,migrate:sim:linux-7.2+host-perfmonv2,run,reset,boot"}),
          0,
          {"== migrate: sim:linux-7.2,host-perfmonv2",
-          "== create: 2 vCPUs on "
-          "sim:linux-7.2,host-perfmonv2",
-          kDriver},
+          "== create: 2 vCPUs on sim:linux-7.2,host-perfmonv2", kDriver},
          {kDead, kBroken, kUhhuh}});
 }
 

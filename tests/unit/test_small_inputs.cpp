@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "kvm/one_msr.hpp"
+#include "host_kit/one_msr.hpp"
 #include "sim/sim_kvm.hpp"
 #include "stub_vmm/stub_vmm.hpp"
 #include "support/need.hpp"
@@ -102,7 +102,7 @@ BOOST_AUTO_TEST_CASE(with_the_vpmu_off_a_vmm_can_read_all_msrs_of_kvms_list) {
   SmallVm vm({.options = "pmu-cap-disabled=on"});
   BOOST_REQUIRE_MESSAGE(vm.vmm, vm.error);
   for (const uint32_t msr : msr_index_list(*parse_profile("sim:linux-6.12")))
-    BOOST_TEST(get_msr(vm.vcpu(), msr).has_value(), "refused: " << std::hex << msr);
+    BOOST_TEST(host_kit::get_msr(vm.vcpu(), msr).has_value(), "refused: " << std::hex << msr);
 }
 
 BOOST_AUTO_TEST_CASE(on_an_intel_host_nothing_is_switched_off_and_that_is_said) {

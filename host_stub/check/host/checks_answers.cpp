@@ -69,11 +69,12 @@ void judge_msrs(const Instance& instance, Verdicts& verdicts) {
                                number(*line, "result")));
   for (const RecordLine* line : instance.all("answer", "msr")) {
     const bool counted = number(*line, "result") == 1 && number(*line, "read") == 1;
-    verdicts.judge(instance, !counted || !truth(*line, "kept"),
-                   fmt::format("KVM_SET_MSRS and KVM_GET_MSRS of one MSR returned {} and {}, and "
-                               "the value was {}",
-                               number(*line, "result"), number(*line, "read"),
-                               truth(*line, "kept") ? "there" : "not there"));
+    verdicts.judge(
+        instance, !counted || !truth(*line, "kept"),
+        fmt::format(
+            "KVM_SET_MSRS and KVM_GET_MSRS of one MSR returned {} and {}, and the value was {}",
+            number(*line, "result"), number(*line, "read"),
+            truth(*line, "kept") ? "there" : "not there"));
   }
   for (const RecordLine* line : instance.all("answer", "msr_read")) {
     const int64_t result = number(*line, "result");

@@ -67,9 +67,9 @@ void check_null_hooks(const Instances& instances, Verdicts& verdicts) {
     if (resets(*instance))
       verdicts.pass();
     else if (elsewhere && instance->created())
-      verdicts.fail(*instance,
-                    "no vcpu_reset came without the hooks that are NULL, and in run "
-                    "watch one came");
+      verdicts.fail(
+          *instance,
+          "no vcpu_reset came without the hooks that are NULL, and in run watch one came");
   }
 }
 

@@ -141,11 +141,11 @@ void check_list_saved(const Instances& instances, Verdicts& verdicts) {
     else if (!restored.stay)
       verdicts.not_applicable(kDoNotStay);
     else
-      verdicts.fail(*restored.instance,
-                    fmt::format("a restore left {:x} in the saved register, not {:x}, which is "
-                                "{:x} & {:x}",
-                                restored.mark.value, restored.mark.wanted & kListMask,
-                                restored.mark.wanted, kListMask));
+      verdicts.fail(
+          *restored.instance,
+          fmt::format("a restore left {:x} in the saved register, not {:x}, which is {:x} & {:x}",
+                      restored.mark.value, restored.mark.wanted & kListMask, restored.mark.wanted,
+                      kListMask));
   }
 }
 

@@ -15,8 +15,8 @@
 #include <vector>
 
 #include "check/plugin/checks.hpp"
+#include "host_kit/one_msr.hpp"
 #include "kvm/msr_request.hpp"
-#include "kvm/one_msr.hpp"
 #include "sim/pmu_msrs.hpp"
 
 namespace host_stub::validate {
@@ -27,7 +27,7 @@ using Values = std::map<uint32_t, std::optional<uint64_t>>;  ///< by MSR; empty:
 
 /// Writes a batch as a host does: what KVM refuses is skipped.
 void write_batch(Vcpu& vcpu, const std::vector<vmm_msr>& entries) {
-  for (const vmm_msr& entry : entries) set_msr(vcpu, entry.index, entry.value);
+  for (const vmm_msr& entry : entries) host_kit::set_msr(vcpu, entry.index, entry.value);
 }
 
 /// One VM with one vCPU, and the registers that the plugin's reset is about.
@@ -70,7 +70,7 @@ class ResetStage {
   Vcpu& vcpu() const { return *vm->vcpus[0]; }
   Values values(const std::set<uint32_t>& msrs) const {
     Values all;
-    for (const uint32_t msr : msrs) all[msr] = get_msr(vcpu(), msr);
+    for (const uint32_t msr : msrs) all[msr] = host_kit::get_msr(vcpu(), msr);
     return all;
   }
   Values values() const { return values(own_writes); }
@@ -80,8 +80,8 @@ class ResetStage {
     constexpr uint64_t kCandidates[] = {0x530076, 0x1000, 0x1, 0xff};
     for (const auto& [msr, value] : clean)
       for (const uint64_t candidate : kCandidates) {
-        if (!value || candidate == *value || !set_msr(vcpu(), msr, candidate)) continue;
-        if (get_msr(vcpu(), msr) != value) break;
+        if (!value || candidate == *value || !host_kit::set_msr(vcpu(), msr, candidate)) continue;
+        if (host_kit::get_msr(vcpu(), msr) != value) break;
       }
   }
   /// The registers that are not as after a reset, "c0010200=530076 ..."; "" = all are.
@@ -149,7 +149,7 @@ void reset_with_fault(Scene& scene, const WriteFault& fault) {
     int32_t taken = fault.answer(entries);
     for (int32_t i = 0; i < taken; ++i) {
       const kvm_msr_entry& entry = entries[static_cast<std::size_t>(i)];
-      if (!set_msr(stage.vcpu(), entry.index, entry.data)) taken = i;
+      if (!host_kit::set_msr(stage.vcpu(), entry.index, entry.data)) taken = i;
     }
     return Answer(taken);
   };
@@ -309,9 +309,9 @@ void constants_can_be_written(Findings& findings, const Subject& subject) {
   if (!stage.set_up()) return;
   int constants = 0;
   for (const vmm_msr& entry : stage.list) {
-    if (is_saved(entry) || !get_msr(stage.vcpu(), entry.index)) continue;
+    if (is_saved(entry) || !host_kit::get_msr(stage.vcpu(), entry.index)) continue;
     ++constants;
-    if (!set_msr(stage.vcpu(), entry.index, entry.value))
+    if (!host_kit::set_msr(stage.vcpu(), entry.index, entry.value))
       findings.fail(57, "the constant {:08x} = {:x} is refused by a KVM that has the register",
                     entry.index, entry.value);
   }
@@ -329,8 +329,8 @@ void required_values_survive_here(Findings& findings, const Subject& subject) {
     if ((entry.flags & VMM_MSR_REQUIRED) == 0) continue;
     ++required;
     for (const uint64_t value : {0x530076ULL, 0x1000ULL, 0x1ULL}) {
-      if (!set_msr(stage.vcpu(), entry.index, value)) continue;
-      const uint64_t saved = get_msr(stage.vcpu(), entry.index).value_or(0);
+      if (!host_kit::set_msr(stage.vcpu(), entry.index, value)) continue;
+      const uint64_t saved = host_kit::get_msr(stage.vcpu(), entry.index).value_or(0);
       if ((saved & entry.value) != saved)
         findings.fail(58, "the mask {:x} cuts what the required {:08x} holds here: {:x}",
                       entry.value, entry.index, saved);

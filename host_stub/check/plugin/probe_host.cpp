@@ -188,11 +188,7 @@ struct ProbeHost::Thunks {
 
 int32_t ProbeHost::tell_cpuid(uint32_t leaf, uint32_t subleaf, uint32_t* registers) const noexcept {
   if (!cpuid_) return -ENOENT;
-  const CpuidResult result = cpuid_->lookup(leaf, subleaf);
-  registers[0] = result.eax;
-  registers[1] = result.ebx;
-  registers[2] = result.ecx;
-  registers[3] = result.edx;
+  cpuid_->lookup(leaf, subleaf, std::span<uint32_t, 4>(registers, 4));
   return 0;
 }
 

@@ -113,11 +113,7 @@ class SoakHost final : public host_kit::Host {
   int32_t get_cpuid(vmm_vm_handle, vmm_vcpu_handle, uint32_t leaf, uint32_t subleaf,
                     std::span<uint32_t, 4> registers) noexcept override {
     if (!case_.cpuid_known) return -ENOENT;
-    const CpuidResult found = cpuid_.lookup(leaf, subleaf);
-    registers[0] = found.eax;
-    registers[1] = found.ebx;
-    registers[2] = found.ecx;
-    registers[3] = found.edx;
+    cpuid_.lookup(leaf, subleaf, registers);
     return 0;
   }
   bool has_msr_filter() const noexcept override { return case_.own_filter; }
