@@ -17,6 +17,7 @@
 
 #include "conformance_runs.hpp"
 #include "support/not_sanitized.hpp"
+#include "support/said.hpp"
 
 using namespace host_stub;
 namespace bdata = boost::unit_test::data;
@@ -63,10 +64,6 @@ HostRun host_stub_run(const Strings& more) {
     words.insert(words.end(), more.begin(), more.end());
     return run_process(words);
   };
-}
-
-bool has(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
 }
 
 }  // namespace
@@ -293,14 +290,14 @@ constexpr BadOption kBadOptions[] = {
 BOOST_DATA_TEST_CASE(bad_options_are_refused_with_words, bdata::make(kBadOptions), row) {
   const ProcessResult result = run_process({MINIMAL_HOST, HOST_CONFORMANCE, row.options});
   BOOST_TEST(result.status == 1);
-  BOOST_TEST_CONTEXT(result.out) { BOOST_TEST(has(result.out, row.says)); }
+  BOOST_TEST_CONTEXT(result.out) { BOOST_TEST(contains(result.out, row.says)); }
 }
 
 BOOST_AUTO_TEST_CASE(the_plugin_has_the_runs_that_the_judge_asks_for) {
   std::string names;
   for (const ConformanceRun& run : conformance_runs()) names += std::string(" ") + run.name;
   const ProcessResult result = run_process({MINIMAL_HOST, HOST_CONFORMANCE, "run=none"});
-  BOOST_TEST_CONTEXT(result.out) { BOOST_TEST(has(result.out, "there is" + names + "\n")); }
+  BOOST_TEST_CONTEXT(result.out) { BOOST_TEST(contains(result.out, "there is" + names + "\n")); }
 }
 
 BOOST_AUTO_TEST_CASE(instances_share_a_file_and_cut_off_what_they_did_not_use) {
@@ -333,17 +330,18 @@ ProcessResult conformance(Strings words) {
 }  // namespace
 
 BOOST_AUTO_TEST_CASE(the_command_lists_runs_and_rules_and_judges_a_record) {
-  BOOST_TEST(has(conformance({"--runs", "a,b"}).out, "record=a,,b,run=watch\nrecord=a,,b,run=ask"));
-  BOOST_TEST(has(conformance({"--list"}).out, "VMM-5 the host loads with RTLD_NOW"));
-  BOOST_TEST(has(conformance({"--help"}).out, "boot, reset five times, end"));
+  BOOST_TEST(
+      contains(conformance({"--runs", "a,b"}).out, "record=a,,b,run=watch\nrecord=a,,b,run=ask"));
+  BOOST_TEST(contains(conformance({"--list"}).out, "VMM-5 the host loads with RTLD_NOW"));
+  BOOST_TEST(contains(conformance({"--help"}).out, "boot, reset five times, end"));
   const TemporaryRecord record;
   good_host()("record=" + record.path());
   const ProcessResult text = conformance({record.path()});
   BOOST_TEST(text.status == 0);
-  BOOST_TEST(has(text.out, "bad_host 1.0 (runs: 1 of 16; instances of the plugin: 1)\n"));
-  BOOST_TEST(has(text.out,
-                 "VMM-12  n/a  a create that did not register counts as failed\n"
-                 "             no run 'never-register'\n"));
+  BOOST_TEST(contains(text.out, "bad_host 1.0 (runs: 1 of 16; instances of the plugin: 1)\n"));
+  BOOST_TEST(contains(text.out,
+                      "VMM-12  n/a  a create that did not register counts as failed\n"
+                      "             no run 'never-register'\n"));
   const auto json = nlohmann::json::parse(conformance({"--json", record.path()}).out);
   BOOST_TEST(json["failed"] == 0);
   BOOST_TEST(json["rules"].size() == conformance_rules().size());
@@ -354,9 +352,9 @@ BOOST_AUTO_TEST_CASE(a_broken_rule_is_the_exit_status) {
   run_process({BAD_HOST, HOST_CONFORMANCE, "record=" + record.path(), "message_not_empty"});
   const ProcessResult result = conformance({record.path()});
   BOOST_TEST(result.status == 1);
-  BOOST_TEST(has(result.out,
-                 "VMM-44  FAIL an error buffer is prepared by its caller, or NULL\n"
-                 "             run watch: vmm_error of create: message[0] is not 0"));
+  BOOST_TEST(contains(result.out,
+                      "VMM-44  FAIL an error buffer is prepared by its caller, or NULL\n"
+                      "             run watch: vmm_error of create: message[0] is not 0"));
 }
 
 BOOST_AUTO_TEST_CASE(what_is_no_record_is_refused_with_its_place) {
@@ -364,7 +362,7 @@ BOOST_AUTO_TEST_CASE(what_is_no_record_is_refused_with_its_place) {
   const auto refused = [](const ProcessResult& result, const std::string& says) {
     BOOST_TEST(result.status == 2);
     BOOST_TEST(result.out == "");
-    BOOST_TEST_CONTEXT(result.err) { BOOST_TEST(has(result.err, says)); }
+    BOOST_TEST_CONTEXT(result.err) { BOOST_TEST(contains(result.err, says)); }
   };
   refused(conformance({}), "no record");
   refused(conformance({"/no/such/record"}), "record '/no/such/record': cannot be read: No such");

@@ -15,6 +15,7 @@
 
 #include "sanitizers.hpp"
 #include "support/process.hpp"
+#include "support/said.hpp"
 
 namespace {
 
@@ -41,10 +42,6 @@ std::string text_of(const Rules& rules) {
   std::string text;
   for (const unsigned rule : rules) text += " " + std::to_string(rule);
   return text;
-}
-
-bool has(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
 }
 
 /// The numbers of a report's rules with that verdict.
@@ -247,8 +244,8 @@ BOOST_AUTO_TEST_CASE(whatever_a_plugin_does_the_validator_ends_with_a_report) {
                   "--rule", "VMM-10", "--rule", "41"},
                  fault);
     BOOST_TEST(result.status == 1);
-    BOOST_TEST(has(result.out, "did not come back within 1000 ms in "));
-    BOOST_TEST(has(result.out, "VMM-41  n/a "));
+    BOOST_TEST(contains(result.out, "did not come back within 1000 ms in "));
+    BOOST_TEST(contains(result.out, "VMM-41  n/a "));
   }
 }
 
@@ -289,18 +286,18 @@ BOOST_AUTO_TEST_CASE(a_wrong_command_line_is_refused_with_what_is_allowed) {
     const ProcessResult result = validate(row.arguments);
     BOOST_TEST(result.status == 2);
     BOOST_TEST(result.out == "");
-    BOOST_TEST(has(result.err, row.said), result.err);
+    BOOST_TEST(contains(result.err, row.said), result.err);
   }
 }
 
 BOOST_AUTO_TEST_CASE(a_file_that_is_no_plugin_fails_with_words) {
   const ProcessResult script = validate({"--plugin", kBuild + "/CMakeCache.txt"});
   BOOST_TEST(script.status == 1);
-  BOOST_TEST(has(script.out, "VMM-1   FAIL"));
-  BOOST_TEST(has(script.out, "the file is no ELF file"));
+  BOOST_TEST(contains(script.out, "VMM-1   FAIL"));
+  BOOST_TEST(contains(script.out, "the file is no ELF file"));
   const ProcessResult library = validate({"--plugin", kBuild + "/tests/abi/libnot_a_plugin.so"});
   BOOST_TEST(library.status == 1);
-  BOOST_TEST(has(library.out, "does not export vmm_plugin_v1"));
+  BOOST_TEST(contains(library.out, "does not export vmm_plugin_v1"));
 }
 
 BOOST_AUTO_TEST_CASE(one_rule_alone_can_be_asked_for) {

@@ -27,20 +27,13 @@
 #include "host_preload/program_check.hpp"
 #include "support/not_sanitized.hpp"
 #include "support/process.hpp"
+#include "support/said.hpp"
 #include "support/temporary_folder.hpp"
 
 namespace {
 
 using Strings = std::vector<std::string>;
 using Variables = std::map<std::string, std::string>;
-
-int count(const std::string& text, const std::string& part) {
-  int n = 0;
-  for (std::size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + 1)) ++n;
-  return n;
-}
-
-bool contains(const std::string& text, const std::string& part) { return count(text, part) > 0; }
 
 Strings words(const std::string& text) {
   std::istringstream stream(text);
@@ -101,21 +94,23 @@ const std::string kReadCore = " sregs:0:core regs:0:core run:0 ";
 const std::string kStart = " vm vcpu:0 " + kReset + " run:0 ";
 const std::string kResetAndRun = kReset + " run:0 ";  // a reset shows when the vCPU runs again
 
-#define NEEDS_KVM() \
-  if (skipped_without_kvm()) return
+/// A case that is skipped where there is no KVM.
+#define KVM_TEST_CASE(name)                      \
+  static void name##_on_kvm();                   \
+  BOOST_AUTO_TEST_CASE(name) {                   \
+    if (!skipped_without_kvm()) name##_on_kvm(); \
+  }                                              \
+  void name##_on_kvm()
 
 }  // namespace
 
 // ---- hooks and orders --------------------------------------------------------------------------
 
-BOOST_AUTO_TEST_CASE(one_reset_calls_the_hook_once) {
-  NEEDS_KVM();
-  const ProcessResult outcome = play(kStart + kResetAndRun);
-  BOOST_TEST(outcome.status == 0);
-  BOOST_TEST(count(outcome.err, "vcpu_reset") == 1);
-  BOOST_TEST(contains(outcome.err,
-                      "info: vcpu_reset vm=4 vcpu=0 plugin=test_plugin result=0 rule=strong\n"));
-  BOOST_TEST(contains(outcome.err, "info: vm_created vm=4 plugin=test_plugin result=0\n"));
+KVM_TEST_CASE(one_reset_calls_the_hook_once) {
+  check_process(play(kStart + kResetAndRun),
+                {{"vcpu_reset", 1},
+                 {"info: vcpu_reset vm=4 vcpu=0 plugin=test_plugin result=0 rule=strong\n", kSome},
+                 {"info: vm_created vm=4 plugin=test_plugin result=0\n", kSome}});
 }
 
 namespace {
@@ -155,7 +150,7 @@ const std::vector<Order> kOrders{
 }  // namespace
 
 BOOST_DATA_TEST_CASE(orders_of_real_vmms, boost::unit_test::data::make(kOrders), order) {
-  NEEDS_KVM();
+  if (skipped_without_kvm()) return;
   const ProcessResult strong = play(order.script);
   if (strong.status == 77) {
     std::printf("SKIPPED: %s", strong.out.substr(strong.out.rfind("no KVM")).c_str());
@@ -169,19 +164,13 @@ BOOST_DATA_TEST_CASE(orders_of_real_vmms, boost::unit_test::data::make(kOrders),
   BOOST_TEST(count(broad.err, "vcpu_reset vm=") == order.resets_broad);
 }
 
-BOOST_AUTO_TEST_CASE(a_second_vm_of_the_process) {
-  NEEDS_KVM();
-  const ProcessResult outcome =
-      play(kStart + "closevcpu:0 closevm" + kStart + kResetAndRun + " closevm closevcpu:0");
-  BOOST_TEST(outcome.status == 0);
-  BOOST_TEST(count(outcome.err, "vm_created") == 2);
-  BOOST_TEST(count(outcome.err, "vcpu_reset") == 1);
-  BOOST_TEST(count(outcome.err, "vm_destroyed vm=") == 2);
-  BOOST_TEST(count(outcome.err, "test_plugin: goodbye") == 2);
+KVM_TEST_CASE(a_second_vm_of_the_process) {
+  check_process(
+      play(kStart + "closevcpu:0 closevm" + kStart + kResetAndRun + " closevm closevcpu:0"),
+      {{"vm_created", 2}, {"vcpu_reset", 1}, {"vm_destroyed vm=", 2}, {"test_plugin: goodbye", 2}});
 }
 
-BOOST_AUTO_TEST_CASE(a_vm_begins_as_if_it_were_the_first) {
-  NEEDS_KVM();
+KVM_TEST_CASE(a_vm_begins_as_if_it_were_the_first) {
   const std::string end = " closevcpu:0 closevm ";
   // it has not run, and has no CPUID, although the one before did and had
   const ProcessResult outcome = play(
@@ -193,24 +182,19 @@ BOOST_AUTO_TEST_CASE(a_vm_begins_as_if_it_were_the_first) {
   BOOST_TEST(count(outcome.err, "cpuid result=-2 ") == 1);
 }
 
-BOOST_AUTO_TEST_CASE(a_plugin_learns_how_many_vcpus_there_can_be) {
-  NEEDS_KVM();
+KVM_TEST_CASE(a_plugin_learns_how_many_vcpus_there_can_be) {
   const std::string said = play(kStart).err, key = "hello max_vcpus=";
   const std::size_t at = said.find(key);
   BOOST_REQUIRE(at != std::string::npos);
   BOOST_TEST(std::stoul(said.substr(at + key.size())) >= 240u);  // Linux 2.6.36
 }
 
-BOOST_AUTO_TEST_CASE(two_vms_at_once_have_their_own_vcpus) {
-  NEEDS_KVM();
-  const ProcessResult outcome =
-      play(kStart + kStart + "use:0" + kResetAndRun + "use:1" + kResetAndRun);
-  BOOST_TEST(count(outcome.err, "vcpu_reset vm=4 vcpu=0") == 1);
-  BOOST_TEST(count(outcome.err, "vcpu_reset") == 2);
+KVM_TEST_CASE(two_vms_at_once_have_their_own_vcpus) {
+  check_process(play(kStart + kStart + "use:0" + kResetAndRun + "use:1" + kResetAndRun),
+                {{"vcpu_reset vm=4 vcpu=0", 1}, {"vcpu_reset", 2}});
 }
 
-BOOST_AUTO_TEST_CASE(the_vms_descriptor_is_closed_before_its_vcpus) {
-  NEEDS_KVM();
+KVM_TEST_CASE(the_vms_descriptor_is_closed_before_its_vcpus) {
   const ProcessResult outcome = play(kStart + "closevm" + kResetAndRun + "closevcpu:0");
   BOOST_TEST(outcome.status == 0);
   const std::size_t reset = outcome.err.find("vcpu_reset vm=4 vcpu=0 plugin=test_plugin result=0");
@@ -220,51 +204,41 @@ BOOST_AUTO_TEST_CASE(the_vms_descriptor_is_closed_before_its_vcpus) {
   BOOST_TEST(reset < end);
 }
 
-BOOST_AUTO_TEST_CASE(the_guests_cpuid_is_the_one_that_the_vmm_set) {
-  NEEDS_KVM();
+KVM_TEST_CASE(the_guests_cpuid_is_the_one_that_the_vmm_set) {
   const ProcessResult outcome = play(" vm vcpu:0 cpuid:0 run:0" + kResetAndRun, "cpuid");
   BOOST_TEST(contains(outcome.err, "test_plugin: cpuid result=0 " +
                                        outcome.out.substr(6, outcome.out.find('\n') - 6)));
   BOOST_TEST(contains(play(kStart + kResetAndRun, "cpuid").err, "cpuid result=-2"));
 }
 
-BOOST_AUTO_TEST_CASE(two_plugins_are_called_in_order) {
-  NEEDS_KVM();
+KVM_TEST_CASE(two_plugins_are_called_in_order) {
   const std::string both = std::string(TEST_PLUGIN) + ",slow;" + TEST_PLUGIN;
   const ProcessResult outcome = play(kStart + kResetAndRun, "", {{"VMM_PLUGINS", both}});
   BOOST_TEST(count(outcome.err, "vm_created") == 2);
   BOOST_TEST(count(outcome.err, "vcpu_reset") == 2);
 }
 
-BOOST_AUTO_TEST_CASE(a_plugin_may_use_libcs_ioctl) {
-  NEEDS_KVM();
-  const ProcessResult outcome = play(kStart + kResetAndRun, "own-ioctl");
-  BOOST_TEST(outcome.status == 0);
-  BOOST_TEST(count(outcome.err, "vcpu_reset") == 1);
+KVM_TEST_CASE(a_plugin_may_use_libcs_ioctl) {
+  check_process(play(kStart + kResetAndRun, "own-ioctl"), {{"vcpu_reset", 1}});
 }
 
 // ---- threads, processes, descriptors -----------------------------------------------------------
 
-BOOST_AUTO_TEST_CASE(vcpus_that_wander_between_threads) {
-  NEEDS_KVM();
-  const ProcessResult outcome = play(
-      " vm thread:vcpu:0 thread:run:0 thread:sregs:0:reset thread:regs:0:reset thread:mp:0 "
-      "thread:run:0");
-  BOOST_TEST(outcome.status == 0);
-  BOOST_TEST(count(outcome.err, "vcpu_reset") == 1);
+KVM_TEST_CASE(vcpus_that_wander_between_threads) {
+  check_process(
+      play(" vm thread:vcpu:0 thread:run:0 thread:sregs:0:reset thread:regs:0:reset thread:mp:0 "
+           "thread:run:0"),
+      {{"vcpu_reset", 1}});
 }
 
-BOOST_AUTO_TEST_CASE(many_vcpus_reset_at_once) {
-  NEEDS_KVM();
-  const ProcessResult outcome = play(" vm vcpu:0 vcpu:1 vcpu:2 vcpu:3 storm:250", "cpuid");
-  BOOST_TEST(outcome.status == 0);
-  BOOST_TEST(count(outcome.err, "vcpu_reset vm=4 vcpu=3") == 250);
-  BOOST_TEST(count(outcome.err, "vcpu_reset vm=") == 1000);
-  BOOST_TEST(count(outcome.err, "cpuid result=-2 ecx=0 vcpu=3\n") == 250);
+KVM_TEST_CASE(many_vcpus_reset_at_once) {
+  check_process(play(" vm vcpu:0 vcpu:1 vcpu:2 vcpu:3 storm:250", "cpuid"),
+                {{"vcpu_reset vm=4 vcpu=3", 250},
+                 {"vcpu_reset vm=", 1000},
+                 {"cpuid result=-2 ecx=0 vcpu=3\n", 250}});
 }
 
-BOOST_AUTO_TEST_CASE(descriptors_that_were_duplicated) {
-  NEEDS_KVM();
+KVM_TEST_CASE(descriptors_that_were_duplicated) {
   BOOST_TEST(count(play(kStart + "dup:0" + kResetAndRun).err, "vcpu_reset") == 1);
   BOOST_TEST(count(play(kStart + "dup:0 run:0" + kResetAndRun).err, "vcpu_reset") == 1);
   BOOST_TEST(count(play(" vm dupvm vcpu:0 run:0" + kResetAndRun).err, "vcpu_reset") == 1);
@@ -275,40 +249,25 @@ BOOST_AUTO_TEST_CASE(descriptors_that_were_duplicated) {
   BOOST_TEST(count(two.err, "vcpu_reset") == 2);
 }
 
-BOOST_AUTO_TEST_CASE(a_filter_goes_to_the_descriptor_that_the_vmm_gave) {
-  NEEDS_KVM();
-  const ProcessResult outcome = play(" vm dupvm filter:1 replacevm filter:2", "deny");
-  BOOST_TEST(outcome.status == 0);
-  BOOST_TEST(count(outcome.out, "filter result=0 errno=0") == 2);
-  BOOST_TEST(count(outcome.err, "msr_filter_merged") == 2);
+KVM_TEST_CASE(a_filter_goes_to_the_descriptor_that_the_vmm_gave) {
+  check_process(play(" vm dupvm filter:1 replacevm filter:2", "deny"), {{"msr_filter_merged", 2}},
+                {{"filter result=0 errno=0", 2}});
 }
 
-BOOST_AUTO_TEST_CASE(a_duplicate_that_is_first_used_after_its_original_was_closed_is_told) {
-  NEEDS_KVM();
-  const ProcessResult outcome = play(kStart + "dupclose:0" + kReset + kReset);
-  BOOST_TEST(outcome.status == 0);
-  BOOST_TEST(count(outcome.err, "warning: fd_unknown") == 1);
+KVM_TEST_CASE(a_duplicate_that_is_first_used_after_its_original_was_closed_is_told) {
+  check_process(play(kStart + "dupclose:0" + kReset + kReset), {{"warning: fd_unknown", 1}});
 }
 
-BOOST_AUTO_TEST_CASE(vms_that_come_and_go) {
-  NEEDS_KVM();
-  const ProcessResult outcome = play("churn:100");
-  BOOST_TEST(outcome.status == 0);
-  BOOST_TEST(count(outcome.err, "vm_created") == 100);
-  BOOST_TEST(count(outcome.err, "vm_destroyed vm=") == 100);
+KVM_TEST_CASE(vms_that_come_and_go) {
+  check_process(play("churn:100"), {{"vm_created", 100}, {"vm_destroyed vm=", 100}});
 }
 
-BOOST_AUTO_TEST_CASE(a_close_that_was_not_seen_heals_when_the_number_comes_again) {
-  NEEDS_KVM();
-  const ProcessResult outcome = play(kStart + "closerange" + kStart + kResetAndRun);
-  BOOST_TEST(outcome.status == 0);
-  BOOST_TEST(count(outcome.err, "vcpu_reset") == 1);
-  BOOST_TEST(count(outcome.err, "vm_created") == 2);
-  BOOST_TEST(count(outcome.err, "vm_destroyed vm=") == 1);
+KVM_TEST_CASE(a_close_that_was_not_seen_heals_when_the_number_comes_again) {
+  check_process(play(kStart + "closerange" + kStart + kResetAndRun),
+                {{"vcpu_reset", 1}, {"vm_created", 2}, {"vm_destroyed vm=", 1}});
 }
 
-BOOST_AUTO_TEST_CASE(the_child_of_a_fork_has_vms_of_its_own) {
-  NEEDS_KVM();
+KVM_TEST_CASE(the_child_of_a_fork_has_vms_of_its_own) {
   for (const std::string& before : {std::string(), kStart}) {
     const ProcessResult outcome = play(before + "fork" + kStart + kResetAndRun);
     BOOST_TEST(outcome.status == 0);
@@ -325,8 +284,7 @@ BOOST_AUTO_TEST_CASE(the_child_of_a_fork_has_vms_of_its_own) {
   }
 }
 
-BOOST_AUTO_TEST_CASE(a_child_that_closes_everything_closes_nothing_of_the_parents) {
-  NEEDS_KVM();
+KVM_TEST_CASE(a_child_that_closes_everything_closes_nothing_of_the_parents) {
   for (const char* close : {"forkclose", "vforkclose"}) {
     const ProcessResult outcome = play(kStart + close + kResetAndRun);
     BOOST_TEST(outcome.status == 0);
@@ -336,18 +294,14 @@ BOOST_AUTO_TEST_CASE(a_child_that_closes_everything_closes_nothing_of_the_parent
 }
 
 NOT_SANITIZED
-BOOST_AUTO_TEST_CASE(a_sandboxed_thread_may_be_the_one_that_resets) {
-  NEEDS_KVM();
-  const ProcessResult outcome =
-      play(" vm vcpu:0 sandbox run:0" + kReset + "run:0" + kReadMsr + kResetAndRun, "deny,cpuid",
-           {{"VMM_PRELOAD_RESET_RULE", "broad"}});
-  BOOST_TEST(outcome.status == 0);
-  BOOST_TEST(count(outcome.err, "vcpu_reset") == 2);
+KVM_TEST_CASE(a_sandboxed_thread_may_be_the_one_that_resets) {
+  check_process(play(" vm vcpu:0 sandbox run:0" + kReset + "run:0" + kReadMsr + kResetAndRun,
+                     "deny,cpuid", {{"VMM_PRELOAD_RESET_RULE", "broad"}}),
+                {{"vcpu_reset", 2}});
 }
 
 NOT_SANITIZED
-BOOST_AUTO_TEST_CASE(beside_another_preloaded_library) {
-  NEEDS_KVM();
+KVM_TEST_CASE(beside_another_preloaded_library) {
   const std::string ours = PRELOAD_LIBRARY, other = SECOND_LIBRARY;
   for (const std::string& both : {ours + ":" + other, other + ":" + ours}) {
     const ProcessResult outcome = play(kStart + kResetAndRun, "", {{"LD_PRELOAD", both}});
@@ -370,16 +324,13 @@ BOOST_AUTO_TEST_CASE(helpers_that_inherit_the_library_stay_silent) {
 }
 
 NOT_SANITIZED
-BOOST_AUTO_TEST_CASE(a_vmm_that_calls_the_hooks_itself_is_left_alone) {
-  NEEDS_KVM();
-  const ProcessResult outcome =
+KVM_TEST_CASE(a_vmm_that_calls_the_hooks_itself_is_left_alone) {
+  check_process(
       run({TINY_VMM_NATIVE, "vm", "vcpu:0", "run:0", "sregs:0:reset", "regs:0:reset", "mp:0"},
           {{"LD_PRELOAD", PRELOAD_LIBRARY},
            {"VMM_PLUGINS", std::string(TEST_PLUGIN) + ",fail-create"},
-           {"VMM_PRELOAD_LOG", "stderr"}});
-  BOOST_TEST(outcome.status == 0);
-  BOOST_TEST(count(outcome.err, "\n") == 1);
-  BOOST_TEST(contains(outcome.err, "info: inert"));
+           {"VMM_PRELOAD_LOG", "stderr"}}),
+      {{"\n", 1}, {"info: inert", kSome}});
 }
 
 // ---- what goes wrong ---------------------------------------------------------------------------
@@ -418,7 +369,7 @@ const std::vector<Refusal> kRefusals{
 
 BOOST_DATA_TEST_CASE(what_cannot_be_given_refuses_the_vm, boost::unit_test::data::make(kRefusals),
                      refusal) {
-  NEEDS_KVM();
+  if (skipped_without_kvm()) return;
   Variables more = refusal.more;
   more["VMM_PLUGINS"] = refusal.plugins;
   more["VMM_PRELOAD_LOG"] = "";
@@ -430,8 +381,7 @@ BOOST_DATA_TEST_CASE(what_cannot_be_given_refuses_the_vm, boost::unit_test::data
   BOOST_TEST(contains(outcome.err, refusal.reason));
 }
 
-BOOST_AUTO_TEST_CASE(the_child_of_a_fork_is_refused_what_its_parent_would_be) {
-  NEEDS_KVM();
+KVM_TEST_CASE(the_child_of_a_fork_is_refused_what_its_parent_would_be) {
   // the plugins were loaded, and failed to, before the fork
   for (const char* plugins : {"/no/such/plugin.so", TEST_PLUGIN ",fail-create"}) {
     const ProcessResult outcome = play("fork vm", "", {{"VMM_PLUGINS", plugins}});
@@ -440,30 +390,21 @@ BOOST_AUTO_TEST_CASE(the_child_of_a_fork_is_refused_what_its_parent_would_be) {
   }
 }
 
-BOOST_AUTO_TEST_CASE(a_refused_vm_takes_its_first_plugins_back) {
-  NEEDS_KVM();
-  const ProcessResult outcome =
-      play(kStart, "", {{"VMM_PLUGINS", TEST_PLUGIN ";" TEST_PLUGIN ",fail-created"}});
-  BOOST_TEST(outcome.status == 3);
-  BOOST_TEST(count(outcome.err, "test_plugin: goodbye") == 1);
+KVM_TEST_CASE(a_refused_vm_takes_its_first_plugins_back) {
+  check_process(play(kStart, "", {{"VMM_PLUGINS", TEST_PLUGIN ";" TEST_PLUGIN ",fail-created"}}),
+                {{"test_plugin: goodbye", 1}}, {}, 3);
 }
 
-BOOST_AUTO_TEST_CASE(the_operator_may_choose_to_go_on_without_a_plugin) {
-  NEEDS_KVM();
-  const ProcessResult outcome =
+KVM_TEST_CASE(the_operator_may_choose_to_go_on_without_a_plugin) {
+  check_process(
       play(kStart + kResetAndRun, "",
-           {{"VMM_PRELOAD_ON_ERROR", "continue"}, {"VMM_PLUGINS", "/no/such.so;" TEST_PLUGIN}});
-  BOOST_TEST(outcome.status == 0);
-  BOOST_TEST(count(outcome.err, "error: plugin_left_out vm=4 errno=2 reason=") == 1);
-  BOOST_TEST(count(outcome.err, "vcpu_reset") == 1);
+           {{"VMM_PRELOAD_ON_ERROR", "continue"}, {"VMM_PLUGINS", "/no/such.so;" TEST_PLUGIN}}),
+      {{"error: plugin_left_out vm=4 errno=2 reason=", 1}, {"vcpu_reset", 1}});
 }
 
-BOOST_AUTO_TEST_CASE(no_plugin_at_all_is_worth_a_warning) {
-  NEEDS_KVM();
-  const ProcessResult outcome = play(kStart, "", {{"VMM_PLUGINS", ""}, {"VMM_PRELOAD_LOG", ""}});
-  BOOST_TEST(outcome.status == 0);
-  BOOST_TEST(count(outcome.err, "\n") == 1);
-  BOOST_TEST(contains(outcome.err, "warning: no_plugin"));
+KVM_TEST_CASE(no_plugin_at_all_is_worth_a_warning) {
+  check_process(play(kStart, "", {{"VMM_PLUGINS", ""}, {"VMM_PRELOAD_LOG", ""}}),
+                {{"\n", 1}, {"warning: no_plugin", kSome}});
 }
 
 // ---- the configuration file --------------------------------------------------------------------
@@ -482,8 +423,7 @@ ProcessResult play_configured(const std::string& file, const std::string& script
 
 }  // namespace
 
-BOOST_AUTO_TEST_CASE(a_file_says_what_the_variables_would) {
-  NEEDS_KVM();
+KVM_TEST_CASE(a_file_says_what_the_variables_would) {
   const TemporaryFolder folder;
   const std::string file =
       folder.file("c.conf", "log = stderr\n[program tiny_vmm*]\nplugin = " TEST_PLUGIN "\n");
@@ -496,8 +436,7 @@ BOOST_AUTO_TEST_CASE(a_file_says_what_the_variables_would) {
   BOOST_TEST(count(without.err, "vcpu_reset") == 0);
 }
 
-BOOST_AUTO_TEST_CASE(a_vm_that_the_file_leaves_out_runs_without) {
-  NEEDS_KVM();
+KVM_TEST_CASE(a_vm_that_the_file_leaves_out_runs_without) {
   const TemporaryFolder folder;
   const std::string file =
       folder.file("c.conf", "log = stderr\n[program qemu-system-*]\nplugin = /no/such/plugin.so\n");
@@ -507,8 +446,7 @@ BOOST_AUTO_TEST_CASE(a_vm_that_the_file_leaves_out_runs_without) {
   BOOST_TEST(contains(outcome.err, "info: no_plugin vm=4 reason=\"" + file + " names no plugin"));
 }
 
-BOOST_AUTO_TEST_CASE(a_bad_line_refuses_the_vm_unless_the_operator_said_otherwise) {
-  NEEDS_KVM();
+KVM_TEST_CASE(a_bad_line_refuses_the_vm_unless_the_operator_said_otherwise) {
   const TemporaryFolder folder;
   const std::string lines = "plugin = " TEST_PLUGIN "\nbogus = 1\n";
   const std::string bad = folder.file("bad.conf", lines);
@@ -529,8 +467,7 @@ BOOST_AUTO_TEST_CASE(a_bad_line_refuses_the_vm_unless_the_operator_said_otherwis
   BOOST_TEST(play_configured(going_on, kStart).status == 3);
 }
 
-BOOST_AUTO_TEST_CASE(without_a_log_success_is_one_line_per_vm) {
-  NEEDS_KVM();
+KVM_TEST_CASE(without_a_log_success_is_one_line_per_vm) {
   const ProcessResult outcome = play(kStart + kResetAndRun + kStart, "", {{"VMM_PRELOAD_LOG", ""}});
   BOOST_TEST(outcome.status == 0);
   BOOST_TEST(count(outcome.err, "\n") == 2);
@@ -540,17 +477,12 @@ BOOST_AUTO_TEST_CASE(without_a_log_success_is_one_line_per_vm) {
   BOOST_TEST(!contains(refused.err, "vm_ready"));
 }
 
-BOOST_AUTO_TEST_CASE(a_log_that_cannot_be_written_does_not_stop_the_vm) {
-  NEEDS_KVM();
-  const ProcessResult outcome =
-      play(kStart + kResetAndRun, "", {{"VMM_PRELOAD_LOG", "/no/such/folder/log"}});
-  BOOST_TEST(outcome.status == 0);
-  BOOST_TEST(count(outcome.err, "\n") == 2);
-  BOOST_TEST(contains(outcome.err, "warning: log_failed errno=2"));
+KVM_TEST_CASE(a_log_that_cannot_be_written_does_not_stop_the_vm) {
+  check_process(play(kStart + kResetAndRun, "", {{"VMM_PRELOAD_LOG", "/no/such/folder/log"}}),
+                {{"\n", 2}, {"warning: log_failed errno=2", kSome}});
 }
 
-BOOST_AUTO_TEST_CASE(a_log_file_has_the_events_and_standard_error_the_errors) {
-  NEEDS_KVM();
+KVM_TEST_CASE(a_log_file_has_the_events_and_standard_error_the_errors) {
   std::array<char, 32> path{"/tmp/vmm_preload_XXXXXX"};
   close(mkstemp(path.data()));
   const ProcessResult outcome =
@@ -565,22 +497,14 @@ BOOST_AUTO_TEST_CASE(a_log_file_has_the_events_and_standard_error_the_errors) {
   BOOST_TEST(contains(outcome.err, "error: vcpu_reset"));
 }
 
-BOOST_AUTO_TEST_CASE(failures_of_the_vmms_own_calls_stay_what_they_are) {
-  NEEDS_KVM();
-  const ProcessResult outcome = play(kStart + "badmsrs:0 shortmsrs:0" + kReset + "run:0");
-  BOOST_TEST(outcome.status == 0);
-  BOOST_TEST(contains(outcome.out, "badmsrs result=-1 errno=14\n"));
-  BOOST_TEST(contains(outcome.out, "shortmsrs result=1\n"));
-  BOOST_TEST(count(outcome.err, "vcpu_reset vm=") == 1);
+KVM_TEST_CASE(failures_of_the_vmms_own_calls_stay_what_they_are) {
+  check_process(play(kStart + "badmsrs:0 shortmsrs:0" + kReset + "run:0"), {{"vcpu_reset vm=", 1}},
+                {{"badmsrs result=-1 errno=14\n", kSome}, {"shortmsrs result=1\n", kSome}});
 }
 
-BOOST_AUTO_TEST_CASE(what_kvm_refused_was_not_written) {
-  NEEDS_KVM();
-  const ProcessResult outcome =
-      play(kStart + " sregs:0:reset regs:0:reset shortmsrs:0 mp:0 run:0", "");
-  BOOST_TEST(contains(outcome.out, "shortmsrs result=1\n"));
-  BOOST_TEST(count(outcome.err, "vcpu_reset vm=") == 1);
-  BOOST_TEST(count(outcome.err, "vcpu_reset_left") == 0);
+KVM_TEST_CASE(what_kvm_refused_was_not_written) {
+  check_process(play(kStart + " sregs:0:reset regs:0:reset shortmsrs:0 mp:0 run:0", ""),
+                {{"vcpu_reset vm=", 1}, {"vcpu_reset_left", 0}}, {{"shortmsrs result=1\n", kSome}});
 }
 
 // ---- the MSR filter ----------------------------------------------------------------------------
@@ -591,13 +515,11 @@ constexpr const char* kRead = "exit=5 bx=600d";
 constexpr const char* kReadZero = "exit=5 bx=600d ax=0\n";
 }  // namespace
 
-BOOST_AUTO_TEST_CASE(a_guest_reads_what_nobody_denies) {
-  NEEDS_KVM();
+KVM_TEST_CASE(a_guest_reads_what_nobody_denies) {
   BOOST_TEST(contains(play(" vm vcpu:0 " + kReadMsr).out, kRead));
 }
 
-BOOST_AUTO_TEST_CASE(what_a_plugin_denies_is_answered_as_kvm_does_with_its_vpmu_off) {
-  NEEDS_KVM();
+KVM_TEST_CASE(what_a_plugin_denies_is_answered_as_kvm_does_with_its_vpmu_off) {
   // exits:1 asks for those of unknown MSRs, not for those of a filter
   for (const char* vmms_exits : {"", "exits ", "exits:1 "}) {
     const ProcessResult outcome =
@@ -611,25 +533,17 @@ BOOST_AUTO_TEST_CASE(what_a_plugin_denies_is_answered_as_kvm_does_with_its_vpmu_
   BOOST_TEST(contains(play(" vm vcpu:0 " + kReadCore, "deny").err, "msr=c0010200 answer=#GP"));
 }
 
-BOOST_AUTO_TEST_CASE(exits_of_a_vcpu_that_only_runs_are_answered_too) {
-  NEEDS_KVM();
-  const ProcessResult outcome =
-      play(" vm vcpu:0 exits sregs:0:late regs:0:late run:0 run:0", "deny");
-  BOOST_TEST(outcome.status == 0);
-  BOOST_TEST(count(outcome.out, kFaulted) == 1);
+KVM_TEST_CASE(exits_of_a_vcpu_that_only_runs_are_answered_too) {
+  check_process(play(" vm vcpu:0 exits sregs:0:late regs:0:late run:0 run:0", "deny"), {},
+                {{kFaulted, 1}});
 }
 
-BOOST_AUTO_TEST_CASE(the_vmms_own_filter_and_the_denied_msrs_together) {
-  NEEDS_KVM();
-  const ProcessResult outcome =
-      play(" vm exits vcpu:0 filter:3 " + kReadCore + "filter:14" + kReadCore, "deny");
-  BOOST_TEST(outcome.status == 0);
-  BOOST_TEST(count(outcome.out, "filter result=0") == 2);
-  BOOST_TEST(count(outcome.out, kFaulted) == 2);
+KVM_TEST_CASE(the_vmms_own_filter_and_the_denied_msrs_together) {
+  check_process(play(" vm exits vcpu:0 filter:3 " + kReadCore + "filter:14" + kReadCore, "deny"),
+                {}, {{"filter result=0", 2}, {kFaulted, 2}});
 }
 
-BOOST_AUTO_TEST_CASE(a_filter_without_room_is_refused_and_the_old_one_stays) {
-  NEEDS_KVM();
+KVM_TEST_CASE(a_filter_without_room_is_refused_and_the_old_one_stays) {
   const ProcessResult outcome = play(" vm vcpu:0 filter:15 " + kReadCore, "deny");
   BOOST_TEST(contains(outcome.out, "filter result=-1 errno=" + std::to_string(ENOSPC) + "\n"));
   BOOST_TEST(contains(outcome.err, "error: msr_filter_full vm=4 ranges=17"));
@@ -664,8 +578,7 @@ BOOST_AUTO_TEST_CASE(hidden_cpuid_bits_reach_neither_the_vmm_nor_kvm) {
   BOOST_TEST(contains(hidden.err, asked.str()));
 }
 
-BOOST_AUTO_TEST_CASE(plugins_learn_what_the_vmm_was_told_of_the_pmu) {
-  NEEDS_KVM();
+KVM_TEST_CASE(plugins_learn_what_the_vmm_was_told_of_the_pmu) {
   // the VMM's own words are its script: one that says nothing of a PMU
   BOOST_TEST(contains(play(" vm vcpu:0", "guest-pmu").err, "guest_pmu wanted=0"));
   BOOST_TEST(contains(play(" -cpu host,-pmu vm", "guest-pmu").err, "guest_pmu wanted=1"));
@@ -754,17 +667,15 @@ BOOST_AUTO_TEST_CASE(svm_pmu_resets_a_vcpu_when_it_is_created) {
              1);
 }
 
-BOOST_AUTO_TEST_CASE(a_vm_with_denied_msrs_ends_as_any_other) {
-  NEEDS_KVM();
-  const ProcessResult outcome = play(" vm vcpu:0 vcpu:1 closevcpu:0 closevm closevcpu:1", "deny");
-  BOOST_TEST(count(outcome.err, "vm_destroyed vm=4") == 1);
+KVM_TEST_CASE(a_vm_with_denied_msrs_ends_as_any_other) {
+  check_process(play(" vm vcpu:0 vcpu:1 closevcpu:0 closevm closevcpu:1", "deny"),
+                {{"vm_destroyed vm=4", 1}});
 }
 
 // ---- cost --------------------------------------------------------------------------------------
 
 NOT_SANITIZED
-BOOST_AUTO_TEST_CASE(an_ioctl_of_the_vmm_stays_one_ioctl) {
-  NEEDS_KVM();
+KVM_TEST_CASE(an_ioctl_of_the_vmm_stays_one_ioctl) {
   const Variables both{{"LD_PRELOAD", PRELOAD_LIBRARY ":" SECOND_LIBRARY}};
   const auto ioctls = [&](const std::string& rounds, const std::string& options) {
     const ProcessResult outcome = play(kStart + "runs:" + rounds, options, both);
@@ -781,8 +692,7 @@ BOOST_AUTO_TEST_CASE(an_ioctl_of_the_vmm_stays_one_ioctl) {
 // ---- the launcher, QEMU ------------------------------------------------------------------------
 
 NOT_SANITIZED
-BOOST_AUTO_TEST_CASE(the_launcher_sets_it_all_up) {
-  NEEDS_KVM();
+KVM_TEST_CASE(the_launcher_sets_it_all_up) {
   Strings command{VMM_RUN, "--plugin", TEST_PLUGIN, "--log", "stderr", "--", TINY_VMM};
   for (const std::string& word : words(kStart + kResetAndRun)) command.push_back(word);
   const ProcessResult outcome = run(command, {});
@@ -867,16 +777,14 @@ BOOST_AUTO_TEST_CASE(the_launcher_knows_what_has_no_vm_for_a_plugin) {
 }
 
 NOT_SANITIZED
-BOOST_AUTO_TEST_CASE(the_launcher_finds_nothing_against_it) {
-  NEEDS_KVM();
+KVM_TEST_CASE(the_launcher_finds_nothing_against_it) {
   BOOST_TEST(launch({"--plugin", TEST_PLUGIN, "--check", "--", "sh"}).status == 0);
   BOOST_TEST(launch({"--help"}).status == 0);
   BOOST_TEST(launch({"--version"}).status == 0);
 }
 
 NOT_SANITIZED
-BOOST_AUTO_TEST_CASE(the_launcher_judges_the_file) {
-  NEEDS_KVM();
+KVM_TEST_CASE(the_launcher_judges_the_file) {
   const TemporaryFolder folder;
   const auto check = [&](const std::string& text) {
     return launch({"--check", "--", "sh"}, {{"VMM_PLUGINS_CONFIG", folder.file("c.conf", text)}});
@@ -899,8 +807,7 @@ BOOST_AUTO_TEST_CASE(the_launcher_judges_the_file) {
 }
 
 NOT_SANITIZED
-BOOST_AUTO_TEST_CASE(the_launcher_leaves_the_file_to_the_library) {
-  NEEDS_KVM();
+KVM_TEST_CASE(the_launcher_leaves_the_file_to_the_library) {
   const TemporaryFolder folder;
   Strings command{"--", TINY_VMM};
   for (const std::string& word : words(kStart + kResetAndRun)) command.push_back(word);
@@ -942,8 +849,7 @@ BOOST_AUTO_TEST_CASE(without_kvm_the_launcher_warns_and_passes_the_program_on) {
 
 #ifdef PRELOAD_WITH_QEMU
 NOT_SANITIZED
-BOOST_AUTO_TEST_CASE(qemu_in_its_sandbox) {
-  NEEDS_KVM();
+KVM_TEST_CASE(qemu_in_its_sandbox) {
   if (!host_preload::find_program("qemu-system-x86_64")) {
     std::printf("SKIPPED: qemu-system-x86_64 is not installed\n");
     return;

@@ -29,6 +29,7 @@
 #include "host_preload/preload_log.hpp"
 #include "host_preload/program_check.hpp"
 #include "host_preload/vm_registry.hpp"
+#include "support/said.hpp"
 #include "support/temporary_folder.hpp"
 
 namespace {
@@ -104,10 +105,6 @@ std::string go_program() {
   image += names;
   image.append(reinterpret_cast<const char*>(sections), sizeof sections);
   return image;
-}
-
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
 }
 
 }  // namespace

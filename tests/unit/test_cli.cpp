@@ -17,6 +17,7 @@
 #include "support/bad_options.hpp"
 #include "support/machine.hpp"
 #include "support/process.hpp"
+#include "support/said.hpp"
 
 namespace bdata = boost::unit_test::data;
 
@@ -29,10 +30,6 @@ const std::string kPlugin = kBuild + "/plugin/svm_pmu.so";
 ProcessResult host_stub(std::vector<std::string> arguments) {
   arguments.insert(arguments.begin(), kHostStub);
   return run_process(arguments);
-}
-
-bool has(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
 }
 
 constexpr const char* kFirmwareBug =
@@ -49,28 +46,28 @@ BOOST_AUTO_TEST_SUITE(cli)
 BOOST_AUTO_TEST_CASE(without_the_plugin_the_guest_finds_stale_selectors_after_a_reset) {
   const auto result = host_stub({"run", "--scenario", "boot,perf,reset,boot", "--vcpus", "2"});
   BOOST_TEST(result.status == 1);
-  BOOST_TEST(has(result.out, "Broken BIOS detected, complain to your hardware vendor."));
-  BOOST_TEST(has(result.out, kFirmwareBug));
-  BOOST_TEST(has(result.out, "Uhhuh. NMI received for unknown reason"));
+  BOOST_TEST(contains(result.out, "Broken BIOS detected, complain to your hardware vendor."));
+  BOOST_TEST(contains(result.out, kFirmwareBug));
+  BOOST_TEST(contains(result.out, "Uhhuh. NMI received for unknown reason"));
 }
 
 BOOST_AUTO_TEST_CASE(with_the_plugin_it_finds_none) {
   const auto result = host_stub(
       {"run", "--plugin", kPlugin, "--scenario", "boot,perf,reset,boot,run", "--vcpus", "2"});
   BOOST_TEST(result.status == 0);
-  BOOST_TEST(has(result.out, "AMD PMU driver."));
-  BOOST_TEST(!has(result.out, "Broken BIOS"));
-  BOOST_TEST(!has(result.out, "Uhhuh"));
+  BOOST_TEST(contains(result.out, "AMD PMU driver."));
+  BOOST_TEST(!contains(result.out, "Broken BIOS"));
+  BOOST_TEST(!contains(result.out, "Uhhuh"));
 }
 
 BOOST_AUTO_TEST_CASE(without_the_option_the_guest_has_a_pmu_and_with_it_none) {
   const auto before = host_stub({"run", "--scenario", "boot"});
-  BOOST_TEST(has(before.out, "Performance Events: Fam17h+ core perfctr, AMD PMU driver."));
+  BOOST_TEST(contains(before.out, "Performance Events: Fam17h+ core perfctr, AMD PMU driver."));
   const auto after = host_stub({"run", "--plugin", kPlugin, "--options", "pmu-cap-disabled=true",
                                 "--scenario", "boot,perf,reset,boot"});
   BOOST_TEST(after.status == 0);
-  BOOST_TEST(has(after.out, kNoPmu));
-  BOOST_TEST(!has(after.out, "AMD PMU driver."));
+  BOOST_TEST(contains(after.out, kNoPmu));
+  BOOST_TEST(!contains(after.out, "AMD PMU driver."));
 }
 
 BOOST_AUTO_TEST_CASE(a_reset_that_left_global_ctl_0_would_be_seen_by_an_old_guest) {
@@ -79,14 +76,14 @@ BOOST_AUTO_TEST_CASE(a_reset_that_left_global_ctl_0_would_be_seen_by_an_old_gues
       host_stub({"run", "--kvm", "sim:linux-6.12,host-perfmonv2", "--cpuid", "v2", "--old-guest",
                  "--plugin", kPlugin, "--scenario", "boot,perf,reset,boot,perf"});
   BOOST_TEST(result.status == 0);
-  BOOST_TEST(has(result.out, "c0000301=3f"));
+  BOOST_TEST(contains(result.out, "c0000301=3f"));
 }
 
 BOOST_AUTO_TEST_CASE(a_batch_of_the_host_saves_the_plugin_its_own_ioctl) {
   const auto result = host_stub({"run", "--plugin", kPlugin, "--batch", "--scenario",
                                  "boot,perf,reset,boot", "--vcpus", "2"});
   BOOST_TEST(result.status == 0);
-  BOOST_TEST(!has(result.out, "Broken BIOS"));
+  BOOST_TEST(!contains(result.out, "Broken BIOS"));
 }
 
 BOOST_AUTO_TEST_CASE(state_survives_save_and_restore) {
@@ -102,9 +99,9 @@ BOOST_AUTO_TEST_CASE(state_survives_save_and_restore) {
 void check_refused(const ProcessResult& result, int status, const std::string& names) {
   BOOST_TEST_CONTEXT("out: " << result.out << "err: " << result.err) {
     BOOST_TEST(result.status == status);
-    BOOST_TEST(has(result.err, "host_stub: error: "));
-    BOOST_TEST(has(result.err, names));
-    BOOST_TEST(!has(result.out, "KVM_CREATE_VM"));
+    BOOST_TEST(contains(result.err, "host_stub: error: "));
+    BOOST_TEST(contains(result.err, names));
+    BOOST_TEST(!contains(result.out, "KVM_CREATE_VM"));
   }
 }
 
@@ -146,7 +143,7 @@ BOOST_DATA_TEST_CASE(bad_plugins_stop_the_run, bdata::make(kBadPlugins), row) {
   const std::string path = kBuild + "/" + row.path;
   const auto result = host_stub({"run", "--plugin", path});
   check_refused(result, 1, row.names);
-  BOOST_TEST(has(result.err, path));
+  BOOST_TEST(contains(result.err, path));
 }
 
 BOOST_AUTO_TEST_CASE(a_plugin_is_found_by_its_name) {
@@ -196,23 +193,23 @@ BOOST_AUTO_TEST_CASE(a_refused_capability_stops_the_vm_with_ioctl_and_errno) {
   const auto result = host_stub({"run", "--plugin", kPlugin, "--options", "pmu-cap-disabled=on",
                                  "--fault", "enable_cap:EINVAL"});
   BOOST_TEST(result.status == 1);
-  BOOST_TEST(has(result.err, "KVM_ENABLE_CAP(KVM_CAP_PMU_CAPABILITY) failed: EINVAL"));
-  BOOST_TEST(!has(result.out, "KVM_CREATE_VCPU id="));
+  BOOST_TEST(contains(result.err, "KVM_ENABLE_CAP(KVM_CAP_PMU_CAPABILITY) failed: EINVAL"));
+  BOOST_TEST(!contains(result.out, "KVM_CREATE_VCPU id="));
 }
 
 BOOST_AUTO_TEST_CASE(a_closed_descriptor_fails_the_reset_with_ioctl_register_and_errno) {
   const auto result =
       host_stub({"run", "--plugin", kPlugin, "--fault", "set_msrs:EBADF", "--scenario", "boot"});
   BOOST_TEST(result.status == 1);
-  BOOST_TEST(has(result.out, "KVM_SET_MSRS of 12 MSRs from c0010200 on failed: EBADF"));
+  BOOST_TEST(contains(result.out, "KVM_SET_MSRS of 12 MSRs from c0010200 on failed: EBADF"));
 }
 
 BOOST_AUTO_TEST_CASE(a_busy_host_is_told_what_to_do) {
   const auto result =
       host_stub({"run", "--kvm", "sim:linux-7.2,host-perfmonv2,mediated,host-perf-busy"});
   BOOST_TEST(result.status == 1);
-  BOOST_TEST(has(result.err, "KVM_CREATE_VCPU failed"));
-  BOOST_TEST(has(result.err, "kernel.nmi_watchdog=0"));
+  BOOST_TEST(contains(result.err, "KVM_CREATE_VCPU failed"));
+  BOOST_TEST(contains(result.err, "kernel.nmi_watchdog=0"));
   const auto off =
       host_stub({"run", "--kvm", "sim:linux-7.2,host-perfmonv2,mediated,host-perf-busy", "--plugin",
                  kPlugin, "--options", "pmu-cap-disabled=on"});
@@ -225,8 +222,8 @@ BOOST_AUTO_TEST_CASE(help_shows_commands_and_examples) {
   for (const char* word : {"--help", "help"}) {
     const auto result = host_stub({word});
     BOOST_TEST(result.status == 0);
-    BOOST_TEST(has(result.out, "Examples:"));
-    BOOST_TEST(has(result.out, "host_stub run"));
+    BOOST_TEST(contains(result.out, "Examples:"));
+    BOOST_TEST(contains(result.out, "host_stub run"));
   }
   BOOST_TEST(host_stub({"run", "--help"}).status == 0);
   BOOST_TEST(host_stub({}).status == 2);
@@ -242,7 +239,7 @@ BOOST_AUTO_TEST_CASE(help_all_is_the_help_of_every_command) {
   for (std::string line; std::getline(lines, line);) {
     if (!std::regex_search(line, match, command)) continue;
     ++commands;
-    BOOST_TEST(has(all, host_stub({match[1], "--help"}).out));
+    BOOST_TEST(contains(all, host_stub({match[1], "--help"}).out));
   }
   BOOST_TEST(commands >= 4);
 }
@@ -261,7 +258,7 @@ BOOST_AUTO_TEST_CASE(json_is_one_object_a_line) {
 }
 
 BOOST_AUTO_TEST_CASE(colour_stays_on_terminals) {
-  BOOST_TEST(!has(host_stub({"run"}).out, "\033"));
+  BOOST_TEST(!contains(host_stub({"run"}).out, "\033"));
 }
 
 BOOST_AUTO_TEST_CASE(an_expectation_that_is_not_met_fails_the_run) {
@@ -281,14 +278,14 @@ BOOST_AUTO_TEST_CASE(the_same_scenario_runs_on_the_real_kvm) {
                  "boot,perf,reset,boot"});
   BOOST_TEST_CONTEXT(result.out << result.err) {
     BOOST_TEST(result.status == 0);
-    BOOST_TEST(has(result.out, "vcpu_reset(vCPU 1) = 0"));
+    BOOST_TEST(contains(result.out, "vcpu_reset(vCPU 1) = 0"));
     if (has_amd_cpu()) {
-      BOOST_TEST(has(result.out, kNoPmu));
-      BOOST_TEST(has(result.out, "KVM_SET_MSRS"));
+      BOOST_TEST(contains(result.out, kNoPmu));
+      BOOST_TEST(contains(result.out, "KVM_SET_MSRS"));
     } else {  // KVM has none of AMD's registers, so none is denied or written
-      BOOST_TEST(has(result.out, "the processor is neither AMD's nor Hygon's"));
-      BOOST_TEST(!has(result.out, "KVM_X86_SET_MSR_FILTER"));
-      BOOST_TEST(!has(result.out, "KVM_SET_MSRS"));
+      BOOST_TEST(contains(result.out, "the processor is neither AMD's nor Hygon's"));
+      BOOST_TEST(!contains(result.out, "KVM_X86_SET_MSR_FILTER"));
+      BOOST_TEST(!contains(result.out, "KVM_SET_MSRS"));
     }
   }
 }
