@@ -76,6 +76,12 @@ if [[ $tests ]]; then
     mkdir -p "$root/usr/share/libvirt"
     cp -r /usr/share/libvirt/{cpu_map,schemas} "$root/usr/share/libvirt/"
   fi
+  if [[ -x /sbin/apparmor_parser ]]; then # for tests/libvirt/apparmor.sh
+    program /sbin/apparmor_parser /usr/bin/aa-exec
+    cp -r /etc/apparmor.d /etc/apparmor "$root/etc/"
+    mkdir -p "$root/usr/share"
+    cp -r /usr/share/apparmor-features "$root/usr/share/"
+  fi
   (cd "$source" && tar cf - --exclude=__pycache__ tests README.md abi \
     host_preload/{README.md,libvirt}) |
     tar xf - -C "$root$source"
