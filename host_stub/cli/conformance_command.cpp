@@ -3,7 +3,6 @@
 // host_stub conformance-host: judges a host by the records of host_conformance.so.
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <boost/program_options.hpp>
 
 #include "check/host/judge.hpp"

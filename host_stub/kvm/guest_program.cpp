@@ -2,7 +2,6 @@
 #include "kvm/guest_program.hpp"
 
 #include <algorithm>
-#include <initializer_list>
 
 namespace host_stub::guest_program {
 namespace {

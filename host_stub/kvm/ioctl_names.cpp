@@ -3,8 +3,6 @@
 
 #include <fmt/format.h>
 
-#include <array>
-
 #include "vmm/kvm_uapi.h"
 
 namespace host_stub {

@@ -2,7 +2,6 @@
 #include "sim/sim_kvm.hpp"
 
 #include <cerrno>
-#include <utility>
 
 #include "sim/sim_host.hpp"
 #include "sim/sim_vm.hpp"

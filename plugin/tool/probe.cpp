@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <iterator>
-#include <memory>
 
 #include "amd_pmu.hpp"
 #include "host_kit/one_msr.hpp"

@@ -4,7 +4,6 @@
 #include <vmm/kvm_uapi.h>
 
 #include <cerrno>
-#include <memory>
 #include <span>
 #include <string_view>
 

@@ -16,6 +16,8 @@
 #include <sstream>
 
 #include "conformance_runs.hpp"
+#include "host_kit/cpuid_table.hpp"
+#include "support/machine.hpp"
 #include "support/not_sanitized.hpp"
 #include "support/said.hpp"
 
@@ -26,13 +28,6 @@ namespace {
 
 using Rules = std::set<unsigned>;
 using Strings = std::vector<std::string>;
-
-bool skipped_without_kvm() {
-  const int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
-  if (fd < 0) std::printf("SKIPPED: /dev/kvm cannot be opened\n");
-  if (fd >= 0) close(fd);
-  return fd < 0;
-}
 
 /// No rule is broken, and these alone are those that this host gives nothing to see of.
 void check_good(const RuleReport& report, const Rules& not_applicable) {
@@ -160,15 +155,9 @@ const std::string kStart = " vm vcpu:0 cpuid:0 run:0 " + kReset + " run:0 " + kR
 /// Seen on a nested KVM (kvm_pvm): KVM_GET_CPUID2 shows bits that KVM_SET_CPUID2 did not set. Asked
 /// without any host of plugins between, with the bit that the recorder hides (leaf 1, ECX, RDRAND).
 bool kvm_shows_what_was_not_set() {
-  struct {
-    vmm_kvm_cpuid2_header header{1, 0};
-    kvm_cpuid_entry2 entry{};
-  } set;
-  set.entry.function = 1;
-  struct {
-    vmm_kvm_cpuid2_header header{256, 0};
-    kvm_cpuid_entry2 entries[256]{};
-  } got;
+  host_kit::CpuidRequest set{.header = {1, 0}, .entries = {}},
+      got{.header = {256, 0}, .entries = {}};
+  set.entries[0].function = 1;
   const int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
   const int vm = ioctl(kvm, KVM_CREATE_VM, 0);
   const int vcpu = ioctl(vm, KVM_CREATE_VCPU, 0);

@@ -2,7 +2,6 @@
 #include "matrix/matrix_expectation.hpp"
 
 #include <algorithm>
-#include <iterator>
 
 namespace host_stub::matrix {
 namespace {

@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
 // What a reset of a vCPU does to the PMU registers of KVM, for each kind of guest and host.
-#include <array>
 #include <boost/test/unit_test.hpp>
 #include <string>
-#include <vector>
 
 #include "host_kit/msr_io.hpp"
 #include "kvm/msr_request.hpp"

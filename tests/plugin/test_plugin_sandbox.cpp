@@ -3,7 +3,6 @@
 // vcpu_reset keeps to sandbox level S2 of vmm/plugin.h: no allocation, no exception, no lock and no
 // system call, whatever KVM says. Seen from outside: this program's own malloc and
 // pthread_mutex_lock count, and a child is killed by the kernel at the first system call.
-#include <fmt/format.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <sys/mman.h>
@@ -21,7 +20,6 @@
 #include <cstddef>
 #include <memory>
 #include <optional>
-#include <string>
 
 #include "host_kit/msr_io.hpp"
 #include "kvm/msr_request.hpp"

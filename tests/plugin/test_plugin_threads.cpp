@@ -4,8 +4,6 @@
 #include <atomic>
 #include <barrier>
 #include <boost/test/unit_test.hpp>
-#include <memory>
-#include <string>
 #include <thread>
 #include <vector>
 

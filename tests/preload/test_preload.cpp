@@ -11,7 +11,6 @@
 #include <boost/test/data/test_case.hpp>
 #include <boost/test/unit_test.hpp>
 
-#include <algorithm>
 #include <array>
 #include <cstdio>
 #include <cstdlib>

@@ -15,9 +15,7 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
-#include <filesystem>
 #include <fstream>
-#include <ostream>
 #include <sstream>
 #include <string>
 #include <thread>

@@ -6,10 +6,9 @@
 // its "fact", or one field of it by "fact.field".
 #pragma once
 
-#include <cstdint>
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
-#include <iterator>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <stdexcept>

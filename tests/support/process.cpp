@@ -6,7 +6,6 @@
 #include <unistd.h>
 
 #include <cstdio>
-#include <cstdlib>
 #include <stdexcept>
 
 extern char** environ;  // NOLINT(readability-redundant-declaration): POSIX leaves it to us

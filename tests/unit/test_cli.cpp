@@ -8,7 +8,6 @@
 #include <boost/test/data/monomorphic.hpp>
 #include <boost/test/data/test_case.hpp>
 #include <boost/test/unit_test.hpp>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <regex>
 #include <sstream>
@@ -268,10 +267,7 @@ BOOST_AUTO_TEST_CASE(an_expectation_that_is_not_met_fails_the_run) {
 }
 
 BOOST_AUTO_TEST_CASE(the_same_scenario_runs_on_the_real_kvm) {
-  if (access("/dev/kvm", R_OK | W_OK) != 0) {
-    BOOST_TEST_MESSAGE("SKIPPED: /dev/kvm does not open here");
-    return;
-  }
+  if (skipped_without_kvm()) return;
   const auto result =
       host_stub({"run", "--kvm", "/dev/kvm", "--vcpus", "2", "--plugin", kPlugin, "--options",
                  "pmu-cap-disabled=on,pmu-off-method=msr-filter,log-level=info", "--scenario",

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
 // explain: lines as kernels, QEMU and the loader print them, and what is said of each.
-#include <algorithm>
 #include <boost/test/data/monomorphic.hpp>
 #include <boost/test/data/test_case.hpp>
 #include <boost/test/unit_test.hpp>

@@ -13,6 +13,7 @@
 #include "kvm/facts.hpp"
 #include "sim/backend.hpp"
 #include "support/facts_compare.hpp"
+#include "support/machine.hpp"
 
 namespace {
 
@@ -38,10 +39,7 @@ std::string recording() {
 }  // namespace
 
 BOOST_AUTO_TEST_CASE(this_kvm_answers_as_its_recording) {
-  if (access("/dev/kvm", R_OK | W_OK) != 0) {
-    BOOST_TEST_MESSAGE("SKIPPED: /dev/kvm does not open here");
-    return;
-  }
+  if (skipped_without_kvm()) return;
   const std::string name = recording();
   if (name.empty()) {
     BOOST_TEST_MESSAGE("SKIPPED: there is no recording of this kernel on this machine");

@@ -2,8 +2,6 @@
 //
 // The life of KVM's perf events behind the guest's counters, and when a guest takes an NMI.
 #include <boost/test/unit_test.hpp>
-#include <cerrno>
-#include <cstddef>
 #include <cstring>
 
 #include "support/sim_machine.hpp"

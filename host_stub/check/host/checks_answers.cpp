@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
 // What the host's callbacks and sinks answered.
-#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstdint>

@@ -7,7 +7,6 @@
 #include <atomic>
 #include <cerrno>
 #include <climits>
-#include <cstring>
 #include <map>
 #include <set>
 #include <string>

@@ -4,10 +4,7 @@
 #include <unistd.h>
 
 #include <atomic>
-#include <cstring>
-#include <string>
 #include <thread>
-#include <vector>
 
 #include "check/plugin/checks.hpp"
 #include "check/plugin/plugin_file.hpp"

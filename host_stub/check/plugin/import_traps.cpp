@@ -12,7 +12,6 @@
 #include <array>
 #include <atomic>
 #include <cstdlib>
-#include <cstring>
 #include <new>
 #include <span>
 #include <string_view>
