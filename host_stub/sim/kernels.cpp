@@ -99,7 +99,7 @@ static_assert(std::ranges::all_of(kYesOrNo, [](const auto& column) {
   return column.answers.size() == std::size(kRows);
 }));
 
-constexpr auto kKernels = [] {
+constexpr auto kKernels = []() {
   std::array<Kernel, std::size(kRows)> all{};
   for (std::size_t i = 0; i < all.size(); ++i) {
     const Row& row = kRows[i];
