@@ -83,7 +83,7 @@ echo "svm-pmu: installed, run, purged without a trace"
 
 # ---- the development package: the guide, with what is installed
 in_root sh -c 'apt-get install -qq -y --no-install-recommends gcc libc6-dev make pkg-config cmake \
-  /tmp/svm-pmu_*.deb /tmp/svm-pmu-dev_*.deb >/dev/null 2>&1'
+  /tmp/svm-pmu_*.deb /tmp/libvmm-host1_*.deb /tmp/svm-pmu-dev_*.deb >/dev/null 2>&1'
 mkdir -p "$root/tmp/consumer"
 cp tests/package/consumer/*.sh abi/PLUGINS.md "$root/tmp/consumer"
 in_root bash /tmp/consumer/follow_page.sh /tmp/consumer/PLUGINS.md /tmp/guide
@@ -91,7 +91,7 @@ in_root bash -ec 'dpkg -L svm-pmu-dev | grep -q /examples/Makefile$
   bash /tmp/consumer/build_example.sh make /usr/share/doc/svm-pmu-dev/examples /tmp/made'
 rm -rf "$root/tmp/consumer" "$root/tmp/guide" "$root/tmp/made"
 rm -f "$root"/usr/lib/*/vmm/plugins/reset_count.so # the guide installed it
-in_root apt-get purge -qq -y svm-pmu-dev svm-pmu >/dev/null 2>&1
-left=$(files | grep -E '/(svm[-_]pmu|host_stub|vmm)([-./]|$)' || true)
+in_root apt-get purge -qq -y svm-pmu-dev libvmm-host1 svm-pmu >/dev/null 2>&1
+left=$(files | grep -E '/(svm[-_]pmu|host_stub|vmm|libvmm[-_]host)([-./]|$)' || true)
 [[ -z $left ]] || { echo "left behind: $left"; exit 1; }
 echo "svm-pmu-dev: guide and examples followed from installed files, purged without a trace"

@@ -4,7 +4,9 @@
 # makes a minimal system of SUITE (bullseye, bookworm, trixie, sid) from the archive that this
 # machine's apt names, in a temporary folder (in FOLDER, where it is used again the next time), and
 # runs the files of build/release there: what needs no KVM; with the suite's own QEMU, and where
-# /dev/kvm opens, the end-to-end tests of resets and of what the guest sees. Ends with one line for a
+# /dev/kvm opens, the end-to-end tests of resets and of what the guest sees. Then it installs the
+# packages of build/package, uses and purges them; on bookworm, where those of 1.0.0 are in
+# build/package-1.0.0 (previous_release.sh makes them), these are replaced. Ends with one line for a
 # table. Takes some minutes; exit status 77, with a line "SKIPPED: reason", where it cannot be done.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -13,7 +15,7 @@ skip() {
   echo "SKIPPED: $1"
   exit 77
 }
-(($# == 1 || $# == 2)) || { sed -n '2,8s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+(($# == 1 || $# == 2)) || { sed -n '2,11s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 suite=$1 kept=${2:-}
 ((EUID == 0)) || skip "not root"
 command -v debootstrap >/dev/null || skip "no debootstrap"
@@ -108,6 +110,24 @@ else
       --vmm-run /opt/svm_pmu/vmm-run --guest /opt/svm_pmu/guest.elf \
       --shim /opt/svm_pmu/libsim_shim.so
   done
+fi
+
+# ---- the packages
+if compgen -G 'build/package/*.deb' >/dev/null; then
+  mkdir -p "$there/new"
+  cp build/package/*.deb "$there/new"
+  installed=(bash /opt/svm_pmu/check_installed.sh /opt/svm_pmu/new)
+  what='packages'
+  if [[ $suite == bookworm ]] && compgen -G 'build/package-1.0.0/*.deb' >/dev/null; then
+    cp -r build/package-1.0.0 "$there/old"
+    installed+=(/opt/svm_pmu/old)
+    what='packages, upgrade'
+  fi
+  cp tests/package/check_installed.sh "$there"
+  check "$what" "${installed[@]}"
+  sed 's/^/  /' "$work/log"
+else
+  row+=" | packages: SKIPPED: none in build/package"
 fi
 echo "$row"
 exit $bad
