@@ -35,6 +35,8 @@ namespace {
 using namespace host_kit;
 
 constexpr uint32_t kMaxVcpus = uint32_t{1} << 20;
+constexpr uint32_t kKnownFlags = VMM_HOST_MERGES_MSR_FILTER | VMM_HOST_EDITS_CPUID |
+                                 VMM_HOST_ENDS_AT_EXIT | VMM_HOST_REQUIRES_STATE;
 
 int32_t system_ioctl(void*, int32_t fd, uint32_t request, void* arg) {
   const int result = ::ioctl(fd, static_cast<unsigned long>(request), arg);
@@ -120,6 +122,9 @@ struct vmm_host_plugins final : host_kit::Host {
     return ioctl_(ctx_, fd, request, arg);
   }
 
+  bool ends_at_exit() const noexcept { return (flags_ & VMM_HOST_ENDS_AT_EXIT) != 0; }
+  bool requires_state() const noexcept { return (flags_ & VMM_HOST_REQUIRES_STATE) != 0; }
+
  private:
   const std::string name_;
   const uint32_t flags_;
@@ -168,6 +173,46 @@ struct vmm_host_vm {
 };
 
 namespace {
+
+/// What ends with the process (VMM_HOST_ENDS_AT_EXIT), unless the VMM ends it. Never destroyed:
+/// nothing says in which order exit(3) calls this and destructors.
+struct AtExit {
+  std::mutex mutex;
+  std::vector<vmm_host_vm*> vms;
+  std::vector<vmm_host_plugins*> plugins;
+
+  static AtExit& all() {
+    static AtExit& all = make();
+    return all;
+  }
+  void keep(vmm_host_vm* vm) {
+    const std::lock_guard lock(mutex);
+    vms.push_back(vm);
+  }
+  void keep(vmm_host_plugins* opened) {
+    const std::lock_guard lock(mutex);
+    plugins.push_back(opened);
+  }
+  void forget(vmm_host_vm* vm) noexcept {
+    const std::lock_guard lock(mutex);
+    std::erase(vms, vm);
+  }
+  void forget(vmm_host_plugins* opened) noexcept {
+    const std::lock_guard lock(mutex);
+    std::erase(plugins, opened);
+  }
+
+ private:
+  static AtExit& make() {
+    auto made = std::make_unique<AtExit>();
+    if (std::atexit([] { all().end(); }) != 0) throw std::bad_alloc();
+    return *made.release();
+  }
+  void end() noexcept {
+    while (!vms.empty()) vmm_host_vm_destroyed(vms.back());
+    while (!plugins.empty()) vmm_host_close(plugins.back());
+  }
+};
 
 /// What a vCPU's handle leads to, for the length of a call.
 struct VcpuCall {
@@ -280,7 +325,7 @@ int32_t vmm_host_open(const vmm_host_config* config_in, const char* list, vmm_ho
     if (list == nullptr || opened == nullptr)
       return report(error, -EINVAL,
                     "vmm_host_open: the list of plugins or the place for the result is NULL");
-    if ((config.flags & ~(VMM_HOST_MERGES_MSR_FILTER | VMM_HOST_EDITS_CPUID)) != 0)
+    if ((config.flags & ~kKnownFlags) != 0)
       return report(error, -EINVAL, "vmm_host_open: an unknown flag");
     const auto specs = parse_plugin_list(list);
     if (!specs) return report(error, -EINVAL, "plugins: " + specs.error());
@@ -290,12 +335,16 @@ int32_t vmm_host_open(const vmm_host_config* config_in, const char* list, vmm_ho
       const Problem& first = plugins->set.problems().front();
       return report(error, first.code, first.text);
     }
+    if (plugins->ends_at_exit()) AtExit::all().keep(plugins.get());
     *opened = plugins.release();
     return 0;
   });
 }
 
-void vmm_host_close(vmm_host_plugins* plugins) { delete plugins; }
+void vmm_host_close(vmm_host_plugins* plugins) {
+  if (plugins != nullptr && plugins->ends_at_exit()) AtExit::all().forget(plugins);
+  delete plugins;
+}
 
 // ---- VMs ---------------------------------------------------------------------------------------
 
@@ -318,18 +367,23 @@ int32_t vmm_host_vm_created(vmm_host_plugins* plugins, const vmm_host_vm_config*
       vm->views.push_back(std::move(*view));
     }
     vm->creating = false;
+    if (plugins->ends_at_exit()) AtExit::all().keep(vm.get());
     *created = vm.release();
     return 0;
   });
 }
 
-void vmm_host_vm_destroyed(vmm_host_vm* vm) { delete vm; }
+void vmm_host_vm_destroyed(vmm_host_vm* vm) {
+  if (vm != nullptr && vm->plugins.ends_at_exit()) AtExit::all().forget(vm);
+  delete vm;
+}
 
 // ---- what the VMM tells KVM --------------------------------------------------------------------
 
 int32_t vmm_host_vcpu_cpuid(vmm_host_vm* vm, uint32_t index, kvm_cpuid_entry2* entries,
                             uint32_t count) {
-  if (vm == nullptr || index >= vm->max_vcpus || (entries == nullptr && count != 0) ||
+  if (vm == nullptr) return 0;
+  if (index >= vm->max_vcpus || (entries == nullptr && count != 0) ||
       count > CpuidTable::kMaxEntries)
     return -EINVAL;
   return guarded(nullptr, [&] {
@@ -361,7 +415,8 @@ int32_t vmm_host_answer_msr_exit(const vmm_host_vm* vm, kvm_run* run) {
 // ---- resets ------------------------------------------------------------------------------------
 
 int32_t vmm_host_vcpu_reset(vmm_host_vm* vm, uint32_t index, int32_t vcpu_fd) {
-  if (vm == nullptr || index >= vm->max_vcpus) return -EINVAL;
+  if (vm == nullptr) return 0;
+  if (index >= vm->max_vcpus) return -EINVAL;
   VcpuCall vcpu{*vm, index, vcpu_fd};
   int32_t first = 0;
   for (const auto& view : vm->views)
@@ -394,8 +449,8 @@ struct Batch {
 
 int32_t vmm_host_vcpu_reset_batch(vmm_host_vm* vm, uint32_t index, int32_t vcpu_fd,
                                   vmm_msr* entries, uint32_t capacity, uint32_t* count) {
-  if (vm == nullptr || index >= vm->max_vcpus || entries == nullptr || count == nullptr ||
-      *count > capacity)
+  if (vm == nullptr) return 0;
+  if (index >= vm->max_vcpus || entries == nullptr || count == nullptr || *count > capacity)
     return -EINVAL;
   VcpuCall vcpu{*vm, index, vcpu_fd};
   Batch batch{entries, capacity, *count};
@@ -409,22 +464,57 @@ int32_t vmm_host_vcpu_reset_batch(vmm_host_vm* vm, uint32_t index, int32_t vcpu_
 
 // ---- saved state -------------------------------------------------------------------------------
 
+namespace {
+
+using SavedState = tl::expected<std::vector<SavedMsr>, PluginError>;
+
+/// What a save of the vCPU has to hold; of no VM nothing.
+SavedState state_of(vmm_host_vm* vm, uint32_t index, int32_t vcpu_fd) {
+  if (vm == nullptr) return {};
+  const auto list = whole_list(*vm);
+  if (!list) return tl::unexpected(list.error());
+  VcpuCall vcpu{*vm, index, vcpu_fd};
+  auto state = save_msrs(vm->plugins, vcpu.handle(), *list);
+  if (!state) return tl::unexpected(PluginError{state.error().code, state.error().text});
+  if (state->size() > kMaxStateRegisters)
+    return tl::unexpected(
+        PluginError{-EINVAL, std::to_string(state->size()) + " registers to save, " +
+                                 std::to_string(kMaxStateRegisters) + " are the most"});
+  return std::move(*state);
+}
+
+/// As guarded, for a body that reports to `error`. Where the VMM gave no buffer, the words go to
+/// the log, but those of -ENOSPC, which answers a question.
+template <typename Body>
+int32_t guarded_or_logged(vmm_host_vm* vm, vmm_error*& error, Body body) noexcept {
+  if (error != nullptr) return guarded(error, body);
+  std::array<char, 256> text{};
+  vmm_error own{sizeof(vmm_error), static_cast<uint32_t>(text.size()), text.data()};
+  error = &own;
+  const int32_t result = guarded(error, body);
+  error = nullptr;
+  if (result == 0 || result == -ENOSPC) return result;
+  if (vm != nullptr)
+    vm->plugins.log(VMM_LOG_ERROR, "vmm_host", text.data());
+  else
+    print_log(nullptr, VMM_LOG_ERROR, "vmm_host", text.data());
+  return result;
+}
+
+bool has_vcpu(const vmm_host_vm* vm, uint32_t index) noexcept {
+  return vm == nullptr || index < vm->max_vcpus;
+}
+
+}  // namespace
+
 int32_t vmm_host_vcpu_save(vmm_host_vm* vm, uint32_t index, int32_t vcpu_fd, void* buffer,
                            uint32_t capacity, uint32_t* size, vmm_error* error) {
-  return guarded(error, [&] {
-    if (vm == nullptr || index >= vm->max_vcpus || size == nullptr ||
-        (buffer == nullptr && capacity != 0))
+  return guarded_or_logged(vm, error, [&] {
+    if (!has_vcpu(vm, index) || size == nullptr || (buffer == nullptr && capacity != 0))
       return report(error, -EINVAL,
                     "vmm_host_vcpu_save: an argument is NULL or the index too high");
-    const auto list = whole_list(*vm);
-    if (!list) return report(error, list.error().code, list.error().text);
-    VcpuCall vcpu{*vm, index, vcpu_fd};
-    const auto state = save_msrs(vm->plugins, vcpu.handle(), *list);
+    const SavedState state = state_of(vm, index, vcpu_fd);
     if (!state) return report(error, state.error().code, state.error().text);
-    if (state->size() > kMaxStateRegisters)
-      return report(error, -EINVAL,
-                    "vmm_host_vcpu_save: " + std::to_string(state->size()) + " registers, " +
-                        std::to_string(kMaxStateRegisters) + " are the most");
     *size = static_cast<uint32_t>(state_size(state->size()));
     if (*size > capacity)
       return report(error, -ENOSPC,
@@ -434,12 +524,46 @@ int32_t vmm_host_vcpu_save(vmm_host_vm* vm, uint32_t index, int32_t vcpu_fd, voi
   });
 }
 
+int32_t vmm_host_vcpu_save_new(vmm_host_vm* vm, uint32_t index, int32_t vcpu_fd, void** buffer,
+                               uint32_t* size, vmm_error* error) {
+  return guarded_or_logged(vm, error, [&] {
+    if (!has_vcpu(vm, index) || buffer == nullptr || size == nullptr)
+      return report(error, -EINVAL,
+                    "vmm_host_vcpu_save_new: an argument is NULL or the index too high");
+    // NOLINTBEGIN(cppcoreguidelines-no-malloc): the memory is the C caller's
+    std::free(std::exchange(*buffer, nullptr));
+    *size = 0;
+    const SavedState state = state_of(vm, index, vcpu_fd);
+    if (!state) return report(error, state.error().code, state.error().text);
+    const std::size_t bytes = state_size(state->size());
+    if (bytes == 0) return 0;
+    *buffer = std::malloc(bytes);
+    // NOLINTEND(cppcoreguidelines-no-malloc)
+    if (*buffer == nullptr) throw std::bad_alloc();
+    *size = static_cast<uint32_t>(bytes);
+    write_state(*state, {static_cast<std::byte*>(*buffer), bytes});
+    return 0;
+  });
+}
+
 int32_t vmm_host_vcpu_restore(vmm_host_vm* vm, uint32_t index, int32_t vcpu_fd, const void* buffer,
                               uint32_t size, vmm_error* error) {
-  return guarded(error, [&] {
-    if (vm == nullptr || index >= vm->max_vcpus || (buffer == nullptr && size != 0))
+  return guarded_or_logged(vm, error, [&] {
+    if (!has_vcpu(vm, index) || (buffer == nullptr && size != 0))
       return report(error, -EINVAL,
                     "vmm_host_vcpu_restore: an argument is NULL or the index too high");
+    if (vm == nullptr)
+      return size == 0 ? 0
+                       : report(error, -ENODEV,
+                                "the state has registers of plugins, and no plugin is loaded here");
+    if (size == 0 && vm->plugins.requires_state()) {
+      const SavedState here = state_of(vm, index, vcpu_fd);
+      if (!here) return report(error, here.error().code, here.error().text);
+      if (!here->empty())
+        return report(error, -ENODATA,
+                      "the state has no registers of plugins: where it was saved, no plugin was "
+                      "loaded, or none with these options");
+    }
     const auto state = read_state({static_cast<const std::byte*>(buffer), size});
     if (!state) return report(error, state.error().code, state.error().text);
     const auto list = whole_list(*vm);

@@ -2,6 +2,8 @@
 //
 // libvmm_host, by its C interface alone, with svm_pmu on simulated KVMs.
 #include <fmt/format.h>
+#include <sys/wait.h>
+#include <unistd.h>
 #include <vmm/host.h>
 #include <vmm/kvm_uapi.h>
 
@@ -10,9 +12,12 @@
 #include <atomic>
 #include <boost/test/unit_test.hpp>
 #include <cerrno>
+#include <cstdio>
+#include <cstdlib>
 #include <map>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "kvm/msr_request.hpp"
@@ -359,6 +364,77 @@ BOOST_AUTO_TEST_CASE(a_state_without_registers_stops_what_runs) {
   BOOST_TEST(vmm.read(0, 0xc0010200) == 0U);
 }
 
+BOOST_AUTO_TEST_CASE(a_vmm_that_saves_registers_always_is_told_of_a_state_without_them) {
+  Vmm vmm(kSpec);
+  vmm.config.flags = VMM_HOST_REQUIRES_STATE;
+  vmm.start();
+  vmm.write(0, 0xc0010200, 0x530076);
+  ErrorText error;
+  BOOST_TEST(vmm.restore(0, {}, error) == -ENODATA);
+  BOOST_TEST(error.says("the state has no registers of plugins"), error.text.data());
+  BOOST_TEST(vmm.read(0, 0xc0010200) == 0x530076u);
+  BOOST_TEST(!vmm.logged("the state has no registers of plugins"));
+  BOOST_TEST(vmm_host_vcpu_restore(vmm.vm, 0, kFirstVcpuFd, nullptr, 0, nullptr) == -ENODATA);
+  BOOST_TEST(vmm.logged("the state has no registers of plugins"));
+  vmm.lines.clear();
+  BOOST_TEST(vmm.restore(0, vmm.save(0), error) == 0);
+  BOOST_TEST(vmm.lines.empty());  // asking for the size is no error
+
+  Vmm off(kSpec);  // here a save has nothing to write, so nothing is missing
+  off.config.flags = VMM_HOST_REQUIRES_STATE;
+  off.start("pmu-cap-disabled=on");
+  BOOST_TEST(off.save(0).empty());
+  BOOST_TEST(off.restore(0, {}, error) == 0);
+}
+
+BOOST_AUTO_TEST_CASE(a_save_into_new_memory_is_the_same_and_takes_the_place_of_the_last) {
+  Vmm vmm(kSpec);
+  vmm.start();
+  vmm.write(0, 0xc0010200, 0x530076);
+  void* state = nullptr;
+  uint32_t size = 0;
+  for (int i = 0; i < 2; ++i) {  // the second frees the first
+    BOOST_TEST_REQUIRE(vmm_host_vcpu_save_new(vmm.vm, 0, kFirstVcpuFd, &state, &size, nullptr) ==
+                       0);
+    const auto* bytes = static_cast<const std::byte*>(state);
+    BOOST_TEST((std::vector<std::byte>(bytes, bytes + size) == vmm.save(0)));
+  }
+  ErrorText error;
+  BOOST_TEST(vmm_host_vcpu_save_new(vmm.vm, 0, 999, &state, &size, &error.error) < 0);
+  BOOST_TEST((state == nullptr && size == 0));
+  BOOST_TEST(!error.says("index"), error.text.data());
+  BOOST_TEST(vmm_host_vcpu_save_new(vmm.vm, 7, kFirstVcpuFd, &state, &size, &error.error) ==
+             -EINVAL);
+  BOOST_TEST(error.says("index"), error.text.data());
+}
+
+BOOST_AUTO_TEST_CASE(without_plugins_there_is_no_vm_and_nothing_changes) {
+  kvm_cpuid_entry2 entry{};
+  entry.function = 0x80000001;
+  entry.ecx = ~0u;
+  BOOST_TEST(vmm_host_vcpu_cpuid(nullptr, 0, &entry, 1) == 0);
+  vmm_host_supported_cpuid(nullptr, &entry, 1);
+  BOOST_TEST(entry.ecx == ~0u);
+  kvm_run run{};
+  BOOST_TEST(vmm_host_answer_msr_exit(nullptr, &run) == 0);
+  BOOST_TEST(vmm_host_vcpu_reset(nullptr, 5, -1) == 0);
+  std::array<vmm_msr, 2> batch{};
+  uint32_t count = 1;
+  BOOST_TEST(vmm_host_vcpu_reset_batch(nullptr, 5, -1, batch.data(), 2, &count) == 0);
+  BOOST_TEST(count == 1u);
+  void* state = nullptr;
+  uint32_t size = 7;
+  ErrorText error;
+  BOOST_TEST(vmm_host_vcpu_save(nullptr, 5, -1, nullptr, 0, &size, &error.error) == 0);
+  BOOST_TEST(size == 0u);
+  size = 7;
+  BOOST_TEST(vmm_host_vcpu_save_new(nullptr, 5, -1, &state, &size, &error.error) == 0);
+  BOOST_TEST((state == nullptr && size == 0));
+  BOOST_TEST(vmm_host_vcpu_restore(nullptr, 5, -1, nullptr, 0, &error.error) == 0);
+  BOOST_TEST(vmm_host_vcpu_restore(nullptr, 5, -1, &entry, 4, &error.error) == -ENODEV);
+  BOOST_TEST(error.says("no plugin is loaded here"), error.text.data());
+}
+
 BOOST_AUTO_TEST_CASE(a_changed_a_cut_and_a_newer_state_are_refused_and_nothing_is_written) {
   Vmm vmm(kSpec);
   vmm.start();
@@ -447,6 +523,47 @@ BOOST_AUTO_TEST_CASE(in_vm_destroyed_the_vm_is_still_there) {
   const std::string_view said = error.text.data();
   BOOST_TEST(said.size() > 100U);
   BOOST_TEST(said.substr(said.size() - 2) == "\xc3\xa4");
+}
+
+BOOST_AUTO_TEST_CASE(a_vmm_that_calls_exit_may_leave_the_end_to_the_library) {
+  const std::string plugin =
+      std::string(TEST_BUILD_DIR) + "/tests/unit/plugins/plugin_asks_at_the_end.so";
+  std::array<int, 2> said{};
+  BOOST_REQUIRE_EQUAL(pipe(said.data()), 0);
+  const pid_t child = fork();
+  BOOST_REQUIRE(child >= 0);
+  if (child == 0) {
+    Vmm vmm(kSpec);
+    ErrorText error;
+    vmm.config.flags = VMM_HOST_ENDS_AT_EXIT;
+    vmm.config.ctx = &said[1];
+    vmm.config.log = [](void* ctx, uint32_t, const char*, const char* message) {
+      dprintf(*static_cast<int*>(ctx), "%s\n", message);
+    };
+    vmm.config.ioctl = [](void*, int32_t, uint32_t, void*) { return -ENOTTY; };
+    // the second is ended here, and only once
+    vmm_host_plugins* second = nullptr;
+    if (vmm_host_open(&vmm.config, plugin.c_str(), &vmm.plugins, &error.error) != 0 ||
+        vmm_host_open(&vmm.config, plugin.c_str(), &second, &error.error) != 0 ||
+        vmm.create(&error) != 0)
+      _exit(1);
+    vmm_host_vm* first = vmm.vm;
+    std::swap(vmm.plugins, second);
+    if (vmm.create(&error) != 0 || vmm.vm == first) _exit(2);
+    vmm_host_vm_destroyed(vmm.vm);
+    vmm_host_close(vmm.plugins);
+    std::exit(0);
+  }
+  close(said[1]);
+  std::string text;
+  std::array<char, 256> part{};
+  for (ssize_t got = 0; (got = read(said[0], part.data(), part.size())) > 0;)
+    text.append(part.data(), static_cast<std::size_t>(got));
+  close(said[0]);
+  int status = -1;
+  BOOST_REQUIRE_EQUAL(waitpid(child, &status, 0), child);
+  BOOST_TEST(status == 0);
+  BOOST_TEST(text == "at the end: -2, \nat the end: -2, \n");
 }
 
 BOOST_AUTO_TEST_CASE(a_wish_of_a_later_header_is_no_wish) {

@@ -20,10 +20,14 @@
  *     vmm_host_vm_destroyed
  *   vmm_host_close
  *
+ *   Where the operator asked for no plugin there is no struct vmm_host_vm: functions on a VM take
+ *   NULL for that, change nothing and return 0, so that a VMM need not ask before each call.
+ *
  * ERRORS
  *   int32_t results are 0 or a negated errno value of Linux, unless a function says more. Functions
  *   that may fail for many reasons take a struct vmm_error (vmm/plugin.h) and put one line for
- *   people into it; it may be NULL.
+ *   people into it. It may be NULL; then vmm_host_vcpu_save, vmm_host_vcpu_save_new and
+ *   vmm_host_vcpu_restore write the line to the log.
  *
  * OWNERSHIP
  *   The library owns struct vmm_host_plugins and struct vmm_host_vm and gives out pointers to them.
@@ -82,6 +86,14 @@ struct vmm_host_vm;
 /* The VMM calls vmm_host_vcpu_cpuid before each KVM_SET_CPUID2, and vmm_host_supported_cpuid after
  * KVM_GET_SUPPORTED_CPUID where it decides by that. Without it plugins cannot hide CPUID bits. */
 #define VMM_HOST_EDITS_CPUID ((uint32_t)1u << 1)
+/* The library ends the process's VMs and plugins itself when the process calls exit(3), unless the
+ * VMM did: for a VMM whose VM lives as long as the process. At that time no other thread may be in
+ * a function of this header, nor call one afterwards. _exit(2) ends nothing. */
+#define VMM_HOST_ENDS_AT_EXIT ((uint32_t)1u << 2)
+/* Each saved state of the VMM's has what vmm_host_vcpu_save wrote. So vmm_host_vcpu_restore of 0
+ * bytes, where a save would write some, is an error: the state comes from a VMM without these
+ * plugins. */
+#define VMM_HOST_REQUIRES_STATE ((uint32_t)1u << 3)
 
 /* What a VMM gives to the library. Copied by vmm_host_open. */
 struct vmm_host_config {
@@ -152,7 +164,8 @@ VMM_HOST_API void vmm_host_supported_cpuid(const struct vmm_host_vm* vm,
                                            struct kvm_cpuid_entry2* entries, uint32_t count);
 
 /* Sets the VM's MSR filter: what `wanted` asks for, with what plugins deny denied first. All zero:
- * the VMM wants no filter. Needs VMM_HOST_MERGES_MSR_FILTER.
+ * the VMM wants no filter. Needs VMM_HOST_MERGES_MSR_FILTER. `vm` is not NULL: without plugins the
+ * VMM makes the ioctl itself.
  * 0; -ENOSPC (together they need more ranges than KVM's filter has); -EINVAL; or what
  * KVM_X86_SET_MSR_FILTER returned. */
 VMM_HOST_API int32_t vmm_host_set_msr_filter(struct vmm_host_vm* vm,
@@ -188,13 +201,20 @@ VMM_HOST_API int32_t vmm_host_vcpu_save(struct vmm_host_vm* vm, uint32_t index, 
                                         void* buffer, uint32_t capacity, uint32_t* size,
                                         struct vmm_error* error);
 
+/* As vmm_host_vcpu_save, into memory of the right size: *buffer, which is NULL or of malloc(3), is
+ * freed, then it and *size are NULL and 0 with an error or where there is nothing to save,
+ * otherwise new memory, which the VMM ends with free(3), and its bytes. */
+VMM_HOST_API int32_t vmm_host_vcpu_save_new(struct vmm_host_vm* vm, uint32_t index, int32_t vcpu_fd,
+                                            void** buffer, uint32_t* size, struct vmm_error* error);
+
 /* Restores what vmm_host_vcpu_save wrote, here or on another host, after the VMM's own registers
  * and before the vCPU runs. `size` 0: a state without registers of plugins; they get the values
- * that the list gives them. What this host does not have is left out and said in a warning, or is
- * an error where the plugin requires it.
- * 0; -EBADMSG (not such a buffer, cut off, or changed), -EPROTONOSUPPORT (a newer version),
+ * that the list gives them, unless VMM_HOST_REQUIRES_STATE makes that an error. What this host does
+ * not have is left out and said in a warning, or is an error where the plugin requires it. 0;
+ * -EBADMSG (not such a buffer, cut off, or changed), -EPROTONOSUPPORT (a newer version), -ENODATA
+ * (`size` is 0, and VMM_HOST_REQUIRES_STATE), -ENODEV (there are registers, and `vm` is NULL),
  * -EINVAL, -ENOMEM, -EIO (KVM refuses a required value), or what KVM_SET_MSRS returned. Nothing is
- * written with -EBADMSG and -EPROTONOSUPPORT. */
+ * written with -EBADMSG, -EPROTONOSUPPORT, -ENODATA and -ENODEV. */
 VMM_HOST_API int32_t vmm_host_vcpu_restore(struct vmm_host_vm* vm, uint32_t index, int32_t vcpu_fd,
                                            const void* buffer, uint32_t size,
                                            struct vmm_error* error);
