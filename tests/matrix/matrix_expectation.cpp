@@ -2,6 +2,9 @@
 #include "matrix/matrix_expectation.hpp"
 
 #include <algorithm>
+#include <iterator>
+#include <stdexcept>
+#include <string>
 
 namespace host_stub::matrix {
 namespace {
@@ -37,7 +40,11 @@ constexpr KernelFacts kKernels[] = {
 };
 
 const KernelFacts& facts_of(const Case& row) {
-  return *std::ranges::find(kKernels, row.kernel, &KernelFacts::name);
+  const auto* const found = std::ranges::find(kKernels, row.kernel, &KernelFacts::name);
+  if (found == std::end(kKernels))
+    throw std::invalid_argument("kKernels of matrix_expectation.cpp has no row for " +
+                                std::string(row.kernel));
+  return *found;
 }
 
 bool mediated(const Case& row) {
