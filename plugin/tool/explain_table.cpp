@@ -66,9 +66,8 @@ void refine_corrupted(std::string_view line, Explanation& explanation) {
   if (kind == MsrKind::amd_selector) {
     explanation.details.emplace_back(
         "In a guest that was reset it is left over from before the reset: KVM resets no PMU "
-        "register "
-        "with the vCPU. On a physical host it is the firmware's, or that of a kernel before a "
-        "kexec.");
+        "register with the vCPU. On a physical host it comes from the firmware, or from the kernel "
+        "before a kexec.");
     explanation.verdict = Verdict::this_bug;
     return;
   }
@@ -78,9 +77,9 @@ void refine_corrupted(std::string_view line, Explanation& explanation) {
       "can be left over from a guest's last run by this bug.");
   if (kind != MsrKind::intel_pmu) return;
   explanation.next =
-      "On a physical host, the firmware uses this counter itself, as a rule for power monitoring: "
-      "look for such a setting in the firmware, or leave it. In a guest with an Intel CPU it is "
-      "for the VMM to mend.";
+      "On a physical host, the firmware uses this counter itself, usually for power monitoring: "
+      "look for such a setting in the firmware, or leave it. In a guest with an Intel CPU the VMM "
+      "must fix it.";
 }
 
 /// "reason 30 on CPU 0"
@@ -93,14 +92,14 @@ void refine_nmi(std::string_view line, Explanation& explanation) {
   if ((*reason & ~kInVms) == 0) {
     explanation.details.push_back(fmt::format(
         "{:02x} is what port 0x61 read then: bits of timer 2, the speaker and the refresh clock. "
-        "It says nothing of the cause; a counter's NMI looks like this.",
+        "It does not say what the cause was. A counter's NMI looks like this.",
         *reason));
     return;
   }
   explanation.verdict = Verdict::not_this;
   explanation.details.push_back(fmt::format(
-      "{:02x} has bits that port 0x61 of a VM does not have (bits 0, 1, 4 and 5 are all, "
-      "as in 00, 10, 20, 21, 30, 31): this line is of a physical machine.",
+      "{:02x} has bits that port 0x61 of a VM does not have. A VM has bits 0, 1, 4 and 5 only, as "
+      "in 00, 10, 20, 21, 30, 31. So this line comes from a physical machine.",
       *reason));
   explanation.next =
       "Look at the machine's hardware log (BMC, IPMI SEL). With watchdog drivers such as hpwdt it "
@@ -116,7 +115,7 @@ void refine_access(std::string_view line, Explanation& explanation) {
     const MsrKind kind = kind_of(*msr);
     if (kind == MsrKind::amd_selector || kind == MsrKind::amd_pmu) return;
     explanation.verdict = Verdict::not_this;
-    explanation.details.emplace_back("It is no register of AMD's PMU.");
+    explanation.details.emplace_back("It is not a register of AMD's PMU.");
     explanation.next = "Nothing to do with this plugin.";
     return;
   }
@@ -135,13 +134,13 @@ void refine_failed_msr(std::string_view line, Explanation& explanation) {
     case MsrKind::intel_pmu:
       explanation.verdict = Verdict::not_this;
       explanation.next =
-          "The VMM takes KVM to have Intel's vPMU and KVM has none for this VM (kvm.enable_pmu=N, "
-          "or "
-          "a vPMU that was switched off): start the guest with -cpu ...,pmu=off.";
+          "The VMM assumes that KVM has Intel's vPMU, but KVM has none for this VM "
+          "(kvm.enable_pmu=N, or the vPMU was switched off). Start the guest with -cpu "
+          "...,pmu=off.";
       return;
     case MsrKind::other:
       explanation.verdict = Verdict::not_this;
-      explanation.details.emplace_back("It is no register of a PMU.");
+      explanation.details.emplace_back("It is not a register of a PMU.");
       explanation.next = "Nothing to do with this plugin.";
   }
 }
@@ -158,9 +157,9 @@ void refine_not_available(std::string_view line, Explanation& explanation) {
 // ---- the table ---------------------------------------------------------------------------------
 
 constexpr const char* kUseVmmRun =
-    "Start the VM by vmm-run with svm_pmu.so; 'svm-pmu status' on the host says which VMs have it, "
-    "'svm-pmu probe' what the host needs. Until then a cold start of the VM (not a reset) clears "
-    "the registers.";
+    "Start the VM with vmm-run and svm_pmu.so; 'svm-pmu status' on the host says which VMs have "
+    "it, 'svm-pmu probe' what the host needs. Until then a cold start of the VM (not a reset) "
+    "clears the registers.";
 
 constexpr LogMessage kMessages[] = {
     {"corrupted hw-PMU resources", nullptr, "a guest's or a host's", Verdict::may_be,
@@ -173,23 +172,20 @@ constexpr LogMessage kMessages[] = {
      "Give that line to 'svm-pmu explain'.", nullptr},
     {"Broken PMU hardware detected", nullptr, "a guest's or a host's", Verdict::may_be,
      "The kernel found no counter that works and no hypervisor bit in CPUID. In a VM whose CPUID "
-     "hides the hypervisor it is how a missing vPMU looks.",
-     "Nothing where the vPMU was to be off.", nullptr},
+     "hides the hypervisor, a missing vPMU looks like this.",
+     "Nothing, if the vPMU should be off.", nullptr},
     {"NMI received for unknown reason", nullptr, "a guest's or a host's", Verdict::may_be,
-     "An NMI came that no driver knows. In a guest that was reset while perf ran it can come from "
-     "a "
-     "counter that the old kernel left running (bug 2); from an NMI that an operator injects "
-     "(virsh "
-     "inject-nmi), too.",
+     "An NMI came that no driver knows. In a guest that was reset while perf ran, a counter that "
+     "the old kernel left running can send it (bug 2). An operator can also inject it (virsh "
+     "inject-nmi).",
      "Look for \"corrupted hw-PMU resources\" at the guest's last boot: if it is there, this is "
-     "bug "
-     "2. Start the VM by vmm-run with svm_pmu.so.",
+     "bug 2. Start the VM with vmm-run and svm_pmu.so.",
      refine_nmi},
     {"Dazed and confused", nullptr, "a guest's or a host's", Verdict::may_be,
-     "The end of the message before it, which says what NMI it was.",
+     "This ends the message of the line before it, which says which NMI it was.",
      "Give the line before it to 'svm-pmu explain'.", nullptr},
     {"strange power saving mode", nullptr, "a guest's or a host's", Verdict::may_be,
-     "The end of \"NMI received for unknown reason\", of older kernels.",
+     "Older kernels end \"NMI received for unknown reason\" with this.",
      "Give the line before it to 'svm-pmu explain'.", nullptr},
     {"PCI system error (SERR)", nullptr, "a host's", Verdict::not_this,
      "The chipset reports an error of a PCI device by NMI. A counter's NMI never looks like this.",
@@ -198,15 +194,14 @@ constexpr LogMessage kMessages[] = {
      "The chipset reports an I/O channel error by NMI. A counter's NMI never looks like this.",
      "Look at the machine's hardware log.", nullptr},
     {"PMU not available due to virtualization", nullptr, "a guest's", Verdict::as_wanted,
-     "The guest found no PMU that works and does without. It is what a guest whose vPMU is off "
-     "says.",
-     "Nothing where the vPMU was to be off. Where the guest was to have one, 'svm-pmu probe' on "
-     "the "
-     "host says whether KVM has one to give.",
+     "The guest found no working PMU and runs without one. A guest whose vPMU is off says this.",
+     "Nothing, if the vPMU should be off. If the guest should have one, 'svm-pmu probe' on the "
+     "host says whether KVM offers one.",
      refine_not_available},
     {"AMD PMU driver", nullptr, "a guest's or a host's", Verdict::may_be,
-     "The kernel uses AMD's PMU. Right on a host, and in a guest that is to have a PMU. In a guest "
-     "whose VMM was told pmu=off it is bug 1: only CPUID was changed, the registers still work.",
+     "The kernel uses AMD's PMU. This is right on a host, and in a guest that should have a PMU. "
+     "In a guest whose VMM was told pmu=off it is bug 1: the VMM changed CPUID only, and the "
+     "registers still work.",
      "To take the PMU away from a guest: vmm-run --plugin svm_pmu.so,pmu-cap-disabled=on.",
      nullptr},
     {"HYGON PMU driver", nullptr, "a guest's or a host's", Verdict::may_be,
@@ -214,15 +209,12 @@ constexpr LogMessage kMessages[] = {
      "To take the PMU away from a guest: vmm-run --plugin svm_pmu.so,pmu-cap-disabled=on.",
      nullptr},
     {"Perf NMI watchdog permanently disabled", nullptr, "a guest's", Verdict::as_wanted,
-     "The guest's hard lockup detector needs a PMU and there is none. It follows from a vPMU that "
-     "is "
-     "off.",
-     "Nothing. A guest that is to detect hard lockups by its PMU needs a vPMU.", nullptr},
+     "The guest's hard lockup detector needs a PMU, and there is none because the vPMU is off.",
+     "Nothing. If the guest should detect hard lockups by its PMU, it needs a vPMU.", nullptr},
     {"Unhandled WRMSR", nullptr, "a host's", Verdict::as_wanted,
-     "A guest wrote a register that KVM does not have for it; KVM ignored the write. For a "
-     "register "
-     "of AMD's PMU it is the probe of a Linux guest at its boot on a host or VM without vPMU; this "
-     "program's probe leaves one, too.",
+     "A guest wrote a register that KVM does not have for it; KVM ignored the write. If it is a "
+     "register of AMD's PMU, a Linux guest tried it at its boot, on a host or in a VM without a "
+     "vPMU. 'svm-pmu probe' causes such a line, too.",
      "Nothing. kvm.report_ignored_msrs=N keeps such lines out of the log.", refine_access},
     {"Unhandled RDMSR", nullptr, "a host's", Verdict::as_wanted,
      "A guest read a register that KVM does not have for it; KVM answered 0.",
@@ -234,35 +226,35 @@ constexpr LogMessage kMessages[] = {
      "As \"Unhandled RDMSR\", with kvm.ignore_msrs=1.",
      "Nothing. kvm.report_ignored_msrs=N keeps such lines out of the log.", refine_access},
     {"unchecked MSR access error", nullptr, "a guest's", Verdict::may_be,
-     "The guest's kernel accessed a register that it does not have and went on. For a register of "
-     "AMD's PMU: its vPMU is off or filtered while its CPUID still says PerfCtrExtCore or "
+     "The guest's kernel accessed a register that it does not have, and continued. If it is a "
+     "register of AMD's PMU, the vPMU is off or filtered, but CPUID still says PerfCtrExtCore or "
      "PerfMonV2.",
      "Hide them: '-cpu ...,-perfctr-core'.", refine_access},
     {"failed to set MSR", nullptr, "QEMU's", Verdict::may_be,
      "KVM refused a register that QEMU wrote, and QEMU aborts (\"Assertion `ret == "
-     "cpu->kvm_msr_buf->nmsrs' failed\"). For one of AMD's PMU: QEMU 11 "
-     "and later takes this VM to have a PMU, since PerfCtrExtCore is still in CPUID, while its "
-     "vPMU was switched off.",
-     "Leave svm_pmu's pmu-cpuid at auto, which hides PerfCtrExtCore; or tell QEMU as well: "
-     "'-cpu host,pmu=off', or '-cpu host,-perfctr-core'.",
+     "cpu->kvm_msr_buf->nmsrs' failed\"). If it is a register of AMD's PMU: QEMU 11 and later "
+     "assumes that this VM has a PMU, because PerfCtrExtCore is still in CPUID, but the vPMU was "
+     "switched off.",
+     "Leave svm_pmu's pmu-cpuid at auto, which hides PerfCtrExtCore; or tell QEMU as well: '-cpu "
+     "host,pmu=off', or '-cpu host,-perfctr-core'.",
      refine_failed_msr},
     {"failed to get MSR", nullptr, "QEMU's", Verdict::may_be,
      "KVM refused a register that QEMU read, and QEMU aborts. See \"failed to set MSR\".",
-     "Leave svm_pmu's pmu-cpuid at auto, which hides PerfCtrExtCore; or tell QEMU as well: "
-     "'-cpu host,pmu=off', or '-cpu host,-perfctr-core'.",
+     "Leave svm_pmu's pmu-cpuid at auto, which hides PerfCtrExtCore; or tell QEMU as well: '-cpu "
+     "host,pmu=off', or '-cpu host,-perfctr-core'.",
      refine_failed_msr},
     {"kvm_get_vcpu failed", "Device or resource busy", "QEMU's", Verdict::not_this,
-     "KVM_CREATE_VCPU gave EBUSY: this host mediates the vPMU (kvm_amd.enable_mediated_pmu) and "
-     "its "
-     "own system-wide perf events hold the PMU, the NMI watchdog as a rule.",
-     "sysctl kernel.nmi_watchdog=0 and end 'perf ... -a'; or make VMs without vPMU: "
+     "KVM_CREATE_VCPU failed with EBUSY: this host mediates the vPMU "
+     "(kvm_amd.enable_mediated_pmu), and its own system-wide perf events hold the PMU, usually the "
+     "NMI watchdog's.",
+     "Run 'sysctl kernel.nmi_watchdog=0' and end 'perf ... -a', or start VMs without a vPMU: "
      "pmu-cap-disabled=on.",
      nullptr},
     {"KVM_CREATE_VCPU", "busy", "a VMM's", Verdict::not_this,
-     "KVM_CREATE_VCPU gave EBUSY: this host mediates the vPMU (kvm_amd.enable_mediated_pmu) and "
-     "its "
-     "own system-wide perf events hold the PMU, the NMI watchdog as a rule.",
-     "sysctl kernel.nmi_watchdog=0 and end 'perf ... -a'; or make VMs without vPMU: "
+     "KVM_CREATE_VCPU failed with EBUSY: this host mediates the vPMU "
+     "(kvm_amd.enable_mediated_pmu), and its own system-wide perf events hold the PMU, usually the "
+     "NMI watchdog's.",
+     "Run 'sysctl kernel.nmi_watchdog=0' and end 'perf ... -a', or start VMs without a vPMU: "
      "pmu-cap-disabled=on.",
      nullptr},
     {"libvmm_preload.so", "cannot be preloaded", "a VMM's", Verdict::may_be,
@@ -273,20 +265,20 @@ constexpr LogMessage kMessages[] = {
      nullptr},
     {"elfcorehdr=", nullptr, "a guest's", Verdict::not_this,
      "A crash kernel (kdump) boots: the guest's own kexec started it, with no reset of the VM.",
-     "\"Broken BIOS\" and \"corrupted hw-PMU resources\" in its log are of the kernel that "
-     "crashed. "
-     "No VMM can help there; after the reset that ends the dump they must be gone.",
+     "\"Broken BIOS\" and \"corrupted hw-PMU resources\" in its log come from the kernel that "
+     "crashed. No VMM can prevent that. After the reset that ends the dump they must be gone.",
      nullptr},
     {"kdump", nullptr, "a guest's", Verdict::not_this,
      "A crash kernel (kdump) was loaded or runs: the guest's own kexec starts it, with no reset of "
      "the VM.",
-     "\"Broken BIOS\" and \"corrupted hw-PMU resources\" in the crash kernel's log are of the "
-     "kernel "
-     "that crashed. No VMM can help there; after the reset that ends the dump they must be gone.",
+     "\"Broken BIOS\" and \"corrupted hw-PMU resources\" in the crash kernel's log come from the "
+     "kernel that crashed. No VMM can prevent that. After the reset that ends the dump they must "
+     "be gone.",
      nullptr},
     {"kexec", "Starting new kernel", "a guest's", Verdict::not_this,
-     "The guest starts another kernel by itself: no reset of the VM.",
-     "\"Broken BIOS\" in the new kernel's log is of the old one. No VMM can help there.", nullptr},
+     "The guest starts another kernel itself, with no reset of the VM.",
+     "\"Broken BIOS\" in the new kernel's log comes from the old one. No VMM can prevent that.",
+     nullptr},
 };
 
 }  // namespace

@@ -32,8 +32,9 @@ void print_known_lines() {
   explain_command({"--list"});
 }
 
-constexpr Program kProgram{"svm-pmu", "Looks after KVM's AMD vPMU on this host.", kCommands,
-                           kExamples, print_known_lines};
+constexpr Program kProgram{
+    "svm-pmu", "Checks KVM's AMD vPMU on this host, and explains lines of logs about it.",
+    kCommands, kExamples, print_known_lines};
 
 }  // namespace
 }  // namespace svm_pmu::tool

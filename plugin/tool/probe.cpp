@@ -145,23 +145,24 @@ std::string state_sentence(const Probe& p) {
     case CounterState::busy:
       return "VMs with a vPMU do not start here: KVM mediates the PMU and this host's own "
              "system-wide perf events hold it (KVM_CREATE_VCPU: EBUSY). Turn them off (sysctl "
-             "kernel.nmi_watchdog=0; end 'perf ... -a'), or make VMs without vPMU "
+             "kernel.nmi_watchdog=0; end 'perf ... -a'), or start VMs without a vPMU "
              "(pmu-cap-disabled=on).";
     case CounterState::not_created:
-      return fmt::format("No vCPU could be made to ask ({}): nothing can be said.",
+      return fmt::format("No vCPU could be created ({}), so the state of the vPMU is unknown.",
                          errno_name(p.with_irqchip.result));
     case CounterState::off:
       break;
   }
   if (!p.amd())
     return fmt::format(
-        "This is no AMD host ({}): KVM has none of AMD's PMU registers here. Nothing needs to be "
+        "This is not an AMD host ({}): KVM has none of AMD's PMU registers here. Nothing needs to "
+        "be "
         "done.",
         p.vendor);
   if (p.host.enable_pmu == "N")
     return "kvm.enable_pmu is N: KVM gives no VM of this host a vPMU. Nothing needs to be done.";
   return fmt::format(
-      "No counter of a vCPU keeps a value although kvm.enable_pmu is {}: KVM has no PMU to give "
+      "No counter of a vCPU keeps a value although kvm.enable_pmu is {}: KVM has no PMU to offer "
       "here. Nothing needs to be done.",
       p.host.enable_pmu);
 }
@@ -182,8 +183,8 @@ std::vector<std::string> verdict_of(const Probe& p) {
   if (p.with_irqchip.state != p.without_irqchip.state &&
       p.without_irqchip.state == CounterState::off)
     lines.emplace_back(
-        "A VM without in-kernel irqchip has no vPMU here: KVM mediates the PMU and drops it then, "
-        "without a word and with the capability still offered.");
+        "A VM without in-kernel irqchip has no vPMU here: KVM mediates the PMU and then drops it "
+        "silently, while it still offers the capability.");
   if (p.offers_cap() && p.after_cap.state != CounterState::off)
     lines.emplace_back(
         "KVM_PMU_CAP_DISABLE is offered and does not turn the vPMU off here: report this host.");

@@ -27,7 +27,7 @@ po::options_description description_of(Wanted& wanted) {
   // clang-format off
   d.add_options()
     ("plugin", po::value(&wanted.probe.plugin)->value_name("FILE"),
-     "the plugin to try: a path, or a name that is looked for where plugins are installed (svm_pmu.so)")
+     "the plugin to try: a path, or the name of an installed plugin (svm_pmu.so)")
     ("options", po::value(&wanted.probe.settings)->value_name("LIST"),
      "the plugin's options to try, KEY=VALUE,KEY=VALUE; may be repeated. Without it: off, and each method of pmu-cap-disabled=on")
     ("device", po::value(&wanted.device)->value_name("PATH"), "KVM's device (/dev/kvm)")
@@ -38,13 +38,12 @@ po::options_description description_of(Wanted& wanted) {
 }
 
 constexpr const char* kNotes =
-    "VMs are made and closed; they run nothing. Where the vPMU is off KVM may log one line,\n"
-    "\"Unhandled WRMSR(0xc0010004)\" (kvm.report_ignored_msrs). Where it is live, pinned perf "
-    "events\n"
-    "are opened for a moment, as many as a guest has counters, to see how many of them run.\n\n"
-    "Exit status: 0 KVM was asked; 1 it could not be, or a plugin or an option that was named "
-    "here\n"
-    "makes no VM; 2 usage.\n";
+    "It makes VMs that run nothing, and closes them. If the vPMU is off, KVM may log one line,\n"
+    "\"Unhandled WRMSR(0xc0010004)\" (kvm.report_ignored_msrs). If it is on, probe opens pinned "
+    "perf\n"
+    "events for a moment, as many as a guest has counters, to see how many of them run.\n\n"
+    "Exit status: 0 KVM answered; 1 it did not, or a plugin or an option that was named here lets\n"
+    "no VM start; 2 usage.\n";
 
 }  // namespace
 

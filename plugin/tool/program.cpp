@@ -28,7 +28,7 @@ void print_commands(const Program& program) {
     fmt::print("  {:<{}}{}\n", command.name, width + 2, command.help);
   fmt::print(
       "\n'{0} COMMAND --help' lists the options of a command, '{0} --help-all' those of\n"
-      "all commands; '{0} --version' says which version this is.\n",
+      "all commands; '{0} --version' prints the version.\n",
       program.name);
 }
 

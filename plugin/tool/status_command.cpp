@@ -41,13 +41,14 @@ constexpr const char* kNotes =
     "A VM is protected if svm_pmu takes its vPMU away or resets it. It is not if its process runs\n"
     "without libvmm_preload.so or svm_pmu, if resets failed, or if its VMM was told that the "
     "guest\n"
-    "has no PMU (pmu=off, -pmu) and the guest has one. A VMM that has the fixes itself cannot be\n"
-    "told from outside: it counts as not protected. RESETS counts calls of vcpu_reset, one per\n"
+    "has no PMU (pmu=off, -pmu) and the guest has one. A VMM with fixes of its\n"
+    "own cannot be recognized from outside, so it counts as not protected. RESETS counts calls of "
+    "vcpu_reset, one per\n"
     "vCPU and reset.\n"
     "Only root sees the processes of other users. Run it on the host: there it sees VMMs in\n"
     "containers, too; in a container it sees those of this container only.\n\n"
     "Exit status: 0 all are protected, or there is none; 1 some are not; 3 something could not be\n"
-    "looked at; 2 usage.\n";
+    "read; 2 usage.\n";
 
 }  // namespace
 

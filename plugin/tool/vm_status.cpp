@@ -101,8 +101,7 @@ long count(const HostStatus& status, Protection protection) {
 
 std::string unreadable_text(const HostStatus& status) {
   return fmt::format(
-      "{} processes could not be looked at and may have VMs; those of other users are seen by root "
-      "only.",
+      "{} processes could not be read and may have VMs; only root sees those of other users.",
       status.unreadable);
 }
 
@@ -231,13 +230,14 @@ std::string prometheus_of(const HostStatus& status) {
               "1: the VMM was told that the guest has no PMU, and it has one.");
   for (const VmStatus& vm : status.vms)
     out += sample("svm_pmu_vm_believes_off", vm, vm.believes_off ? 1 : 0);
-  out += head("svm_pmu_vcpu_resets_total", "counter", "Resets of vCPUs that plugins were told of.");
+  out +=
+      head("svm_pmu_vcpu_resets_total", "counter", "Resets of vCPUs that plugins were called for.");
   for (const VmStatus& vm : status.vms)
     if (vm.fd >= 0) out += sample("svm_pmu_vcpu_resets_total", vm, vm.resets);
   out += head("svm_pmu_vcpu_resets_failed_total", "counter", "Those of them that failed.");
   for (const VmStatus& vm : status.vms)
     if (vm.fd >= 0) out += sample("svm_pmu_vcpu_resets_failed_total", vm, vm.failed_resets);
-  out += head("svm_pmu_processes_unreadable", "gauge", "Processes that could not be looked at.");
+  out += head("svm_pmu_processes_unreadable", "gauge", "Processes that could not be read.");
   out += fmt::format("svm_pmu_processes_unreadable {}\n", status.unreadable);
   out += head("svm_pmu_processes_hidden", "gauge", "1: /proc does not list all processes.");
   out += fmt::format("svm_pmu_processes_hidden {}\n", status.hidden ? 1 : 0);

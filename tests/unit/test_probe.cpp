@@ -147,7 +147,7 @@ BOOST_AUTO_TEST_CASE(an_intel_host_needs_nothing) {
   const auto probe = probe_kvm(probed);
   BOOST_TEST_REQUIRE(probe.has_value());
   BOOST_TEST(!probe->has_bugs());
-  BOOST_TEST(says(verdict_of(*probe), "no AMD host (GenuineIntel)"));
+  BOOST_TEST(says(verdict_of(*probe), "not an AMD host (GenuineIntel)"));
   BOOST_TEST(says(verdict_of(*probe), "Nothing needs to be done"));
 }
 
