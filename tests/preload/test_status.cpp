@@ -236,7 +236,7 @@ BOOST_AUTO_TEST_CASE(the_exit_status_is_that_of_the_worst) {
   Scan scan;
   scan.unreadable = 1;
   BOOST_TEST(exit_status(judge(scan, false)) == kExitUnknown);
-  BOOST_TEST(text_of(judge(scan, false), false).find("by root") != std::string::npos);
+  BOOST_TEST(text_of(judge(scan, false), false).find("only root") != std::string::npos);
 }
 
 BOOST_AUTO_TEST_CASE(a_proc_that_does_not_list_all_processes_is_told) {

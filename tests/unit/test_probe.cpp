@@ -207,7 +207,7 @@ BOOST_AUTO_TEST_CASE(a_host_without_a_pmu_is_not_taken_for_one_with_the_paramete
   probe.vendor = "AuthenticAMD";
   probe.host.enable_pmu = "Y";
   probe.with_irqchip.state = probe.without_irqchip.state = kOff;
-  BOOST_TEST(says(verdict_of(probe), "no PMU to give"));
+  BOOST_TEST(says(verdict_of(probe), "no PMU to offer"));
   BOOST_TEST(!says(verdict_of(probe), "is N"));
 }
 
@@ -215,7 +215,7 @@ BOOST_AUTO_TEST_CASE(a_kvm_that_makes_no_vcpu_gets_no_verdict) {
   Probe probe;
   probe.vendor = "AuthenticAMD";
   probe.with_irqchip = probe.without_irqchip = {CounterState::not_created, -EPERM};
-  BOOST_TEST(says(verdict_of(probe), "nothing can be said"));
+  BOOST_TEST(says(verdict_of(probe), "the state of the vPMU is unknown"));
   BOOST_TEST(says(verdict_of(probe), "EPERM"));
   BOOST_TEST(!probe.has_bugs());
 }
