@@ -33,6 +33,8 @@ def arguments(words):
                         help="mediated vPMU: the newest kernel, with PerfMonV2")
     parser.add_argument("--stock-qemu", action="store_true",
                         help="Debian's own QEMU, nothing built; Linux 5.10 stores PMU registers")
+    parser.add_argument("--suite", choices=("sid", "bullseye"),
+                        help="with COMMAND: that Debian suite's QEMU is in the host, chroot /SUITE")
     parser.add_argument("--case", action="append", metavar="NAME",
                         help="only this, or only a side of it: NAME/without, NAME/with; or one that "
                         "must fail, without a fix: NAME/with-none, NAME/with-reset, "
@@ -46,6 +48,8 @@ def arguments(words):
     given.command = command
     if "--" in sys.argv and not command:
         parser.error("no COMMAND after --")
+    if given.suite and not command:
+        parser.error("--suite is for a COMMAND; cases name theirs")
     table = cases.read()
     for name in given.case or ():
         case, _, side = name.partition("/")
@@ -69,9 +73,13 @@ def arguments(words):
 def run_command(given, host):
     """A command in a host, its output passed on; its status."""
     host.prepare(given.folder)
+    roots = []
+    if given.suite:
+        hosts.script("other_qemu.sh", given.folder, given.build, given.suite)
+        roots.append(given.folder / given.suite / "root.cpio")
     # no blank in front: a plan's last command is its status
     plan = ". /lib.sh\ncd {}\n{}\n".format(shlex.quote(str(SOURCE)), shlex.join(given.command))
-    with Machine(host, given.folder, given.build, tests=True) as machine:
+    with Machine(host, given.folder, given.build, tests=True, roots=roots) as machine:
         for _ in range(hosts.TRIES):
             status, _text = machine.run(plan, output=pass_on)
             if status is not None:

@@ -82,7 +82,7 @@ if [[ $tests ]]; then
     mkdir -p "$root/usr/share"
     cp -r /usr/share/apparmor-features "$root/usr/share/"
   fi
-  (cd "$source" && tar cf - --exclude=__pycache__ tests README.md abi \
+  (cd "$source" && tar cf - --exclude=__pycache__ tests integrations README.md abi \
     host_preload/{README.md,libvirt}) |
     tar xf - -C "$root$source"
   (cd "$build" && find . \( -name CMakeFiles -o -name packages -o -name package -o -name pages \

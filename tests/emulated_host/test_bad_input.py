@@ -43,6 +43,7 @@ ROWS = (
     Row("an unknown case", ("--case", "bogus"), 2, r"no case 'bogus'; there are: defaults "),
     Row("an unknown side", ("--case", "off/besides"), 2, r"no case 'off/besides'"),
     Row("counters that no CPU has", ("--perfmonv2", "9"), 2, r"--perfmonv2.*9"),
+    Row("a suite for cases", ("--suite", "sid", "short"), 2, r"--suite is for a COMMAND"),
     Row("no command", ("--",), 2, r"no COMMAND after --"),
     Row("no product", ("--build", "/nonexistent", "--case", "off"), 1, r"no product in /nonexistent"),
     Row("no network", HOST, 77, r"SKIPPED: no package lists of Debian", NO_ARCHIVE),
