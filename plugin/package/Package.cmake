@@ -39,13 +39,15 @@ execute_process(COMMAND ${GZIP} -9nfk changelog changelog.Debian
                 WORKING_DIRECTORY ${package_build_dir} COMMAND_ERROR_IS_FATAL ANY)
 
 set(doc_dir ${CMAKE_INSTALL_DATAROOTDIR}/doc)
-foreach(package_component svm-pmu:runtime libvmm-host${VMM_HOST_SOVERSION}:library
-        svm-pmu-dev:devel svm-pmu-dbgsym:debug)
-  string(REGEX MATCH "^(.*):(.*)$" matched ${package_component})
-  install(FILES ${package_build_dir}/copyright ${package_build_dir}/changelog.gz
-                $<$<STREQUAL:${SVM_PMU_PACKAGES},DEB>:${package_build_dir}/changelog.Debian.gz>
-          DESTINATION ${doc_dir}/${CMAKE_MATCH_1} COMPONENT ${CMAKE_MATCH_2})
-endforeach()
+if(NOT SVM_PMU_PACKAGES STREQUAL NONE)
+  foreach(package_component svm-pmu:runtime libvmm-host${VMM_HOST_SOVERSION}:library
+          svm-pmu-dev:devel svm-pmu-dbgsym:debug)
+    string(REGEX MATCH "^(.*):(.*)$" matched ${package_component})
+    install(FILES ${package_build_dir}/copyright ${package_build_dir}/changelog.gz
+                  $<$<STREQUAL:${SVM_PMU_PACKAGES},DEB>:${package_build_dir}/changelog.Debian.gz>
+            DESTINATION ${doc_dir}/${CMAKE_MATCH_1} COMPONENT ${CMAKE_MATCH_2})
+  endforeach()
+endif()
 install_page(README.md ${doc_dir}/svm-pmu runtime)
 install_page(plugin/MIGRATION.md ${doc_dir}/svm-pmu/plugin runtime)
 install_page(host_preload/README.md ${doc_dir}/svm-pmu/host_preload runtime)
@@ -140,6 +142,9 @@ include([[${package_dir}/Sbom.cmake]])
 endforeach()
 
 # ---- CPack
+if(SVM_PMU_PACKAGES STREQUAL NONE)
+  return()
+endif()
 set(CPACK_GENERATOR ${SVM_PMU_PACKAGES})
 set(CPACK_PACKAGE_NAME svm-pmu)
 set(CPACK_PACKAGE_VENDOR "svm_pmu authors")
