@@ -49,7 +49,7 @@ expect "$library" "$libdir/libvmm_host.so.$version"
 for deb in "${packages[@]}"; do
   name=$(dpkg-deb -f "$deb" Package)
   for file in copyright changelog.gz changelog.Debian.gz; do
-    files "$deb" | grep -qx "$prefix/share/doc/$name/$file" || complain "$name has no $file"
+    files "$deb" | grep -x "$prefix/share/doc/$name/$file" >/dev/null || complain "$name has no $file"
   done
   dpkg-deb -c "$deb" | awk '{ print $1, $2 }' | sort -u >"$work/modes"
   [[ $(cat "$work/modes") == "$(printf '%s root/root\n' -rw-r--r-- -rwxr-xr-x drwxr-xr-x lrwxrwxrwx |
@@ -103,10 +103,13 @@ done
 for file in bin/{host_stub,svm-pmu,vmm-run} "$libdir/vmm/plugins/svm_pmu.so" \
   "$libdir/vmm/plugins/host_conformance.so" "$libdir/vmm-preload/libvmm_preload.so" \
   "$libdir/libvmm_host.so.$version"; do
-  readelf -SW "$root$prefix/$file" | grep -qE '\.(symtab|debug_info)' && complain "$file: not stripped"
+  # into a variable: grep -q would end readelf by SIGPIPE, which pipefail takes for a failure
+  sections=$(readelf -SW "$root$prefix/$file")
+  grep -qE '\.(symtab|debug_info)' <<<"$sections" && complain "$file: not stripped"
   id=$(readelf -n "$root$prefix/$file" | sed -n 's/.*Build ID: //p')
   debug=$root$prefix/lib/debug/.build-id/${id:0:2}/${id:2}.debug
-  readelf -SW "$debug" | grep -q '\.debug_info' || complain "$file: no debug information"
+  sections=$(readelf -SW "$debug") || true
+  [[ $sections == *.debug_info* ]] || complain "$file: no debug information"
   for folder in "$source" "$build"; do
     readelf -zp .debug_str -p .debug_line_str "$debug" | grep -F -m 1 "$folder" &&
       complain "$file names a folder of this machine"
