@@ -8,7 +8,7 @@
 #                                      tsan      g++, TSan, what has threads
 # "emulated_host" runs real kernels' kvm_amd under emulation, and in it the release build's tests
 # that want /dev/kvm: what is skipped on a machine without one is run there, and not counted as
-# skipped.
+# skipped. "integrations" looks whether the patches fit Debian's packages of today.
 # The builds go on, at the lowest priority, while the stages before them still run their tests. Ends
 # with a summary; exit status 0 only if nothing failed. A test that needs what this machine lacks is
 # skipped with its reason, which the summary repeats.
@@ -16,13 +16,14 @@
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 
-all_stages=(format lint release clang asan asan-gcc tsan fuzz emulated_host)
+all_stages=(format lint release clang asan asan-gcc tsan fuzz emulated_host integrations)
 declare -A scripts=(
   [format]=check_format
   [lint]='bash tests/lint/run.sh'
   [lint-all]='bash tests/lint/run.sh all'
   [fuzz]='bash tests/fuzz/run.sh'
   [emulated_host]='bash tests/emulated_host/stage.sh'
+  [integrations]='bash integrations/qemu/check_patches.sh'
 )
 stages=("$@")
 ((${#stages[@]})) || stages=("${all_stages[@]}")
