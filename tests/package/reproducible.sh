@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The same commit gives the same packages, byte for byte. Run by hand:
+# Whether the same commit gives the same packages, byte for byte. Run by hand:
 #   bash tests/package/reproducible.sh [FOLDER]
 # makes the .deb and the .rpm of HEAD twice, without a compiler cache, in two folders that differ in
 # path, umask, time zone and language; as root, also in host name, and where /dev/shm is, in the file
@@ -59,12 +59,16 @@ for folder in "$first" "$second"; do
 done
 
 status=0
-mapfile -t packages < <(cd "$first/packages" && find . -name '*.deb' -o -name '*.rpm' | sort)
+mapfile -t packages < <(cd "$first/packages" && find . -maxdepth 1 -name '*.[dr][ep][bm]' | sort)
 ((${#packages[@]} == 8)) || { echo "not 8 packages: ${packages[*]}"; status=1; }
 for package in "${packages[@]}"; do
   cmp "$first/packages/$package" "$second/packages/$package" || status=1
 done
-((status == 0)) || exit 1
+if ((status)); then # what differs is left to look at
+  trap - EXIT
+  echo "left in $first and $second"
+  exit 1
+fi
 echo "commit $commit: ${#packages[@]} packages, made twice, are the same"
 echo
 printf '%9s  %-64s  %s\n' bytes SHA-256 package
