@@ -9,7 +9,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 patch=$here/qemu-$1.patch
 folder=
 for each in "$2/qemu-$1" "$2/qemu"; do
-  ! compgen -G "$each/qemu_$1*.debian.tar.xz" >/dev/null || folder=$each
+  ! compgen -G "$each/qemu_$1*.debian.tar.xz" >/dev/null || folder=$(realpath "$each")
 done
 if [[ ! $folder ]]; then
   echo "SKIPPED: no source of QEMU $1 in $2: bash integrations/qemu/source.sh $1 $2"
