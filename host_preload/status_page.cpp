@@ -15,7 +15,7 @@
 namespace host_preload {
 namespace {
 
-/// Copies what fits, with a NUL behind it; the target is zeroed before.
+/// Copies what fits, with a NUL after it; the target is zeroed before.
 template <std::size_t Size>
 void copy_text(char (&to)[Size], std::string_view text) noexcept {
   std::memset(to, 0, Size);

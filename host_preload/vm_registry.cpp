@@ -25,7 +25,7 @@ namespace {
 constinit KvmObject foreign{KvmObject::Kind::foreign};
 
 constexpr const char* kVmLink = "anon_inode:kvm-vm";
-constexpr const char* kVcpuLink = "anon_inode:kvm-vcpu";  // ":N" behind it since Linux 4.15
+constexpr const char* kVcpuLink = "anon_inode:kvm-vcpu";  // followed by ":N" since Linux 4.15
 
 using Link = std::array<char, 64>;
 

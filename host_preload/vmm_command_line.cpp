@@ -67,7 +67,7 @@ std::optional<GuestPmu> pmu_of_cpu(std::string_view text) {
   std::optional<GuestPmu> set;
   bool plus = false, minus = false;
   const std::vector<std::string> parts = split_options(text);
-  for (const std::string_view part : std::span(parts).subspan(1)) {  // behind the model
+  for (const std::string_view part : std::span(parts).subspan(1)) {  // after the model
     plus = plus || part == "+pmu";
     minus = minus || part == "-pmu";
     if (part == "pmu") set = GuestPmu::on;

@@ -13,7 +13,7 @@
 
 namespace host_kit {
 
-// The sizes of ABI 1.0: what every such struct has at least. What comes behind may be missing.
+// The sizes of ABI 1.0: what every such struct has at least. What follows may be missing.
 inline constexpr uint32_t kHooksSizeV1_0 =
     offsetof(vmm_hooks, vcpu_reset) + sizeof(vmm_hooks::vcpu_reset);
 inline constexpr uint32_t kPluginSizeV1_0 =

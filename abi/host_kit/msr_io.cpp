@@ -36,7 +36,7 @@ std::string failure(const Operation& operation, std::size_t count, uint32_t firs
   return text.data();
 }
 
-/// Hands all entries to KVM, chunk by chunk, behind each refused one again. done(entry) is called
+/// Hands all entries to KVM, chunk by chunk, again after each refused one. done(entry) is called
 /// for each that KVM took, refused(entry) for the others.
 template <typename Done, typename Refused>
 tl::expected<void, MsrIoError> for_all(Host& host, vmm_vcpu_handle vcpu, const Operation& operation,

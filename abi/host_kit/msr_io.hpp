@@ -2,7 +2,7 @@
 //
 // MSRs of a vCPU by way of KVM: batches of any length in as few ioctls as KVM allows (255 entries a
 // call), short counts handled. KVM_SET_MSRS and KVM_GET_MSRS stop at the first MSR that they refuse
-// and return its position: that entry is skipped and named, the rest goes on behind it. EINTR is
+// and return its position: that entry is skipped and named, the rest follows. EINTR is
 // retried.
 #pragma once
 

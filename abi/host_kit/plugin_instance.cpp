@@ -14,7 +14,7 @@ namespace {
 
 constexpr std::size_t kErrorCapacity = 1024;
 
-/// A text buffer to lend to a plugin, with a canary behind it.
+/// A text buffer to lend to a plugin, with a canary after it.
 class ErrorBuffer {
  public:
   ErrorBuffer() noexcept { storage_.back() = kCanary; }

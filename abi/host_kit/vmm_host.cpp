@@ -208,7 +208,7 @@ struct AtExit {
     if (std::atexit([] { all().end(); }) != 0) throw std::bad_alloc();
     return *made.release();
   }
-  void end() noexcept {
+  void end() {
     while (!vms.empty()) vmm_host_vm_destroyed(vms.back());
     while (!plugins.empty()) vmm_host_close(plugins.back());
   }
