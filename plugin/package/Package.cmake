@@ -6,9 +6,8 @@
 #   cmake --preset package && cmake --build --preset package && cpack --preset package
 # makes those for Debian; the presets "package-rpm" those for Fedora, RHEL, SUSE and their kin,
 # whose folder for libraries is /usr/lib64. The presets have the prefix /usr: paths are compiled
-# into the programs. One build gives the same bytes each time it is packed; builds in two folders are
-# compared by tests/package/reproducible.sh. Known to differ: Installed-Size of a .deb, in which cpack
-# counts the size of folders, and that is the file system's.
+# into the programs. The same sources give the same bytes, in whatever folder, file system, umask,
+# time zone and language: tests/package/reproducible.sh builds HEAD twice and compares.
 set(SVM_PMU_PACKAGE_CONTACT "svm_pmu authors <svm-pmu@packages.invalid>" CACHE STRING
     "Maintainer of the packages: name and address")
 set(SVM_PMU_VCS "${PROJECT_HOMEPAGE_URL}svm-pmu.git" CACHE STRING
