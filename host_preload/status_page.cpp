@@ -7,7 +7,9 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 
 #include "host_preload/real_calls.hpp"
@@ -38,11 +40,25 @@ class Change {
   StatusVm& vm_;
 };
 
+/// How many descriptors the process's table has room for now ("FDSize" of proc(5)); 0: not known.
+int table_size() noexcept {
+  const int file = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
+  if (file < 0) return 0;
+  std::array<char, 1024> text{};  // the line is among the first ten
+  const ssize_t size = read(file, text.data(), text.size() - 1);
+  real_close(file);
+  constexpr const char* kField = "\nFDSize:";
+  const char* found = size > 0 ? std::strstr(text.data(), kField) : nullptr;
+  return found != nullptr ? static_cast<int>(std::strtol(found + std::strlen(kField), nullptr, 10))
+                          : 0;
+}
+
 /// A descriptor out of the way of the VMM's, which would otherwise get other numbers than without
-/// us; the next free one where there is no such.
+/// us: one of the last that the table has room for. Not above them: if a process has threads, the
+/// kernel lets a table grow after an RCU grace period only, some 10 ms (fs/file.c, expand_fdtable).
 int raised(int fd) noexcept {
-  constexpr int kFirst = 512;
-  const int high = fcntl(fd, F_DUPFD_CLOEXEC, kFirst);
+  constexpr int kLast = 8;
+  const int high = fcntl(fd, F_DUPFD_CLOEXEC, std::max(table_size() - kLast, fd));
   if (high < 0) return fd;
   real_close(fd);
   return high;
