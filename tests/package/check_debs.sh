@@ -4,13 +4,9 @@
 set -euo pipefail
 source=$1 build=$2 version=$3 prefix=$4 libdir=$5 homepage=$6
 here=$(cd "$(dirname "$0")" && pwd)
-for tool in dpkg-deb help2man python3; do
-  command -v $tool >/dev/null || { echo "SKIPPED: no $tool"; exit 77; }
-done
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-status=0
-complain() { echo "$*"; status=1; }
+# shellcheck source=tests/package/packages.sh
+. "$here/packages.sh"
+need dpkg-deb help2man python3
 
 "$here/pack_twice.sh" "$build" DEB "$work" || exit 1
 arch=$(dpkg --print-architecture)
@@ -21,12 +17,6 @@ packages=("$runtime" "$library" "$devel" "$symbols")
   { ls "$work"; complain "the packages' names are others"; exit 1; }
 
 # ---- what is in them, and what they say of themselves
-declare -A synopses=(
-  [svm-pmu]="fixes for KVM's AMD vPMU, for any virtual machine monitor"
-  [libvmm-host1]='plugins inside a virtual machine monitor, as a C library'
-  [svm-pmu-dev]='stable C ABI for plugins of virtual machine monitors'
-  [svm-pmu-dbgsym]='debug symbols for svm-pmu'
-)
 declare -A multi_arch=([svm-pmu]=no [libvmm-host1]=same [svm-pmu-dev]=same [svm-pmu-dbgsym]=same)
 root=$work/root
 files() { dpkg-deb -c "$1" | awk '$1 ~ /^-/ { print substr($6, 2) }' | sort; }
@@ -55,7 +45,7 @@ for deb in "${packages[@]}"; do
   [[ $(cat "$work/modes") == "$(printf '%s root/root\n' -rw-r--r-- -rwxr-xr-x drwxr-xr-x lrwxrwxrwx |
     grep -Ff <(cut -d' ' -f1 "$work/modes"))" ]] || complain "$name: $(tr '\n' ';' <"$work/modes")"
   [[ $(dpkg-deb -f "$deb" Homepage) == "$homepage" ]] || complain "$name: Homepage"
-  [[ $(dpkg-deb -f "$deb" Description | head -n 1) == "${synopses[$name]}" ]] ||
+  [[ $(dpkg-deb -f "$deb" Description | head -n 1) == "$(synopsis_of "$name")" ]] ||
     complain "$name: $(dpkg-deb -f "$deb" Description | head -n 1)"
   [[ $(dpkg-deb -f "$deb" Multi-Arch) == "${multi_arch[$name]}" ]] || complain "$name: Multi-Arch"
   dpkg-deb -x "$deb" "$root"

@@ -4,13 +4,9 @@
 set -euo pipefail
 build=$1 version=$2 prefix=$3 libdir=$4 homepage=$5
 here=$(cd "$(dirname "$0")" && pwd)
-for tool in rpmbuild help2man; do
-  command -v $tool >/dev/null || { echo "SKIPPED: no $tool"; exit 77; }
-done
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-status=0
-complain() { echo "$*"; status=1; }
+# shellcheck source=tests/package/packages.sh
+. "$here/packages.sh"
+need rpmbuild help2man
 
 "$here/pack_twice.sh" "$build" RPM "$work" || exit 1
 arch=$(uname -m)
@@ -18,17 +14,11 @@ names=(libvmm-host1 svm-pmu svm-pmu-debuginfo svm-pmu-devel)
 wanted=${names[*]/%/-$version-1.$arch.rpm}
 [[ $(cd "$work" && echo *.rpm) == "$wanted" ]] ||
   { ls "$work"; complain "the packages' names are others"; exit 1; }
-declare -A synopses=(
-  [svm-pmu]="fixes for KVM's AMD vPMU, for any virtual machine monitor"
-  [libvmm-host1]='plugins inside a virtual machine monitor, as a C library'
-  [svm-pmu-devel]='stable C ABI for plugins of virtual machine monitors'
-  [svm-pmu-debuginfo]='debug symbols for svm-pmu'
-)
 query() { rpm --query --package --queryformat "$2\n" "$work/$1-$version-1.$arch.rpm"; }
 
 for name in "${names[@]}"; do
   rpm=$work/$name-$version-1.$arch.rpm
-  [[ $(query "$name" '%{SUMMARY}') == "${synopses[$name]}" ]] || complain "$name: %SUMMARY"
+  [[ $(query "$name" '%{SUMMARY}') == "$(synopsis_of "$name")" ]] || complain "$name: %SUMMARY"
   [[ $(query "$name" '%{URL} %{VCS}') == "$homepage git:$homepage"*.git ]] || complain "$name: URL, VCS"
   [[ $(query "$name" '%{BUILDHOST} %{PREFIXES}') == 'localhost (none)' ]] ||
     complain "$name: host, prefixes: $(query "$name" '%{BUILDHOST} %{PREFIXES}')"
